@@ -1,0 +1,124 @@
+"""What users declare, as frozen values: apps, queues, instances, and the versions that order them.
+
+These are what the catalogue holds, the store keeps and branches exchange. They
+are pure data: no database session, no process and no message hides behind one.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, TypeAlias
+
+from attrs import frozen
+
+#: Milliseconds fill the upper bits of a stamp, a counter these lower ones.
+COUNTER_BITS = 16
+
+
+@frozen(order=True)
+class Version:
+    """When a declaration was written, so that of two the later one wins everywhere.
+
+    :ivar stamp: a hybrid clock: milliseconds since the epoch, shifted by
+        `COUNTER_BITS`, plus a counter that keeps it growing on one branch.
+    :ivar branch: the id of the branch that wrote it; decides between equal stamps.
+    """
+
+    stamp: int
+    branch: str
+
+
+#: The version of what was never written: lower than every other.
+NEVER = Version(0, "")
+
+
+@frozen(kw_only=True)
+class App:
+    """An application: the default broker and start arguments of its instances.
+
+    :ivar broker: the broker's URL, or None for the branch's default broker.
+    :ivar celery_app: what `celery -A` takes, or None for Cyme's own webhook app.
+    :ivar pool: the name of a Celery pool, or None for prefork.
+    :ivar arguments: more `celery worker` arguments, with shell quoting.
+    :ivar extra_config: `key=value` settings separated by white space, with shell quoting.
+    """
+
+    kind: ClassVar[str] = "app"
+
+    name: str
+    broker: str | None = None
+    celery_app: str | None = None
+    pool: str | None = None
+    arguments: str | None = None
+    extra_config: str | None = None
+    version: Version = NEVER
+    deleted: bool = False
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+@frozen(kw_only=True)
+class Queue:
+    """A queue declaration of one app; None means "not given" (requirements T7).
+
+    :ivar options: the JSON text of an object with the option names of
+        `kombu.utils.compat.entry_to_queue`, or None.
+    """
+
+    kind: ClassVar[str] = "queue"
+
+    app: str
+    name: str
+    exchange: str | None = None
+    exchange_type: str | None = None
+    routing_key: str | None = None
+    options: str | None = None
+    version: Version = NEVER
+    deleted: bool = False
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.app, self.name)
+
+
+@frozen(kw_only=True)
+class Instance:
+    """A Celery worker instance, its owner and what it consumes from.
+
+    :ivar branch: the id of the only branch that starts and stops it.
+    :ivar queues: names of queue declarations of its app; its private queue
+        `dq.NAME` is not among them.
+    :ivar broker: overrides its app's broker; so do `celery_app`, `pool`,
+        `arguments` and `extra_config` their namesakes. None means "as the app has it".
+        In a tombstone, the broker that its worker used (see `cyme.supervisor`).
+    :ivar generation: counts the restarts that users asked for: a restart is a
+        change of the declaration, and so survives a crash of the branch.
+    :ivar created_at: seconds since the epoch.
+    """
+
+    kind: ClassVar[str] = "instance"
+
+    name: str
+    app: str
+    branch: str
+    is_enabled: bool = True
+    queues: tuple[str, ...] = ()
+    max_concurrency: int = 1
+    min_concurrency: int = 1
+    broker: str | None = None
+    celery_app: str | None = None
+    pool: str | None = None
+    arguments: str | None = None
+    extra_config: str | None = None
+    generation: int = 0
+    created_at: float = 0.0
+    version: Version = NEVER
+    deleted: bool = False
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+Declaration: TypeAlias = App | Queue | Instance

@@ -1,0 +1,250 @@
+"""Everything that can be refused or can go wrong, by name; nothing here knows HTTP.
+
+Each error takes the values it speaks about and builds its own sentence, so that
+every place that raises one says the same. `cyme.api.problems` maps the classes to
+HTTP statuses; `cyme.actors` carries them between branches by class name and
+constructor arguments (see Note [Errors on the wire] there).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class CymeError(Exception):
+    """The root of all errors that a user of Cyme may read.
+
+    :ivar arguments: the constructor's arguments, JSON-able, from which an equal
+        error can be built on another branch.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.arguments = arguments
+
+    def __str__(self) -> str:
+        return self.sentence()
+
+    def sentence(self) -> str:
+        """Say what is wrong and what to do, for a stranger."""
+        return " ".join(str(argument) for argument in self.arguments)
+
+
+class Refused(CymeError):
+    """The request is at fault; nothing was changed."""
+
+
+class InvalidParameter(Refused):
+    """A parameter has a wrong type, an impossible value, or is not known here."""
+
+    def __init__(self, parameter: str, problem: str) -> None:
+        super().__init__(parameter, problem)
+        self.parameter = parameter
+        self.problem = problem
+
+    def sentence(self) -> str:
+        return f"parameter '{self.parameter}': {self.problem}"
+
+
+class InvalidName(Refused):
+    """A name that can't be a folder, a node name and a routing key."""
+
+    def __init__(self, kind: str, name: str, problem: str) -> None:
+        super().__init__(kind, name, problem)
+
+    def sentence(self) -> str:
+        kind, name, problem = self.arguments
+        return f"{kind} name {name!r}: {problem}"
+
+
+class MalformedBody(Refused):
+    """A request body that does not parse as what its Content-Type says."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+    def sentence(self) -> str:
+        return f"the request body can't be read: {self.arguments[0]}"
+
+
+class BodyTooLarge(Refused):
+    """A request body over the branch's limit.
+
+    :param limit: the limit in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+
+    def sentence(self) -> str:
+        return f"the request body is over this branch's limit of {self.arguments[0]} bytes"
+
+
+class InvalidDeclaration(Refused):
+    """A queue declaration that the broker says is impossible (failure-modes F3)."""
+
+    def __init__(self, queue: str, problem: str) -> None:
+        super().__init__(queue, problem)
+
+    def sentence(self) -> str:
+        queue, problem = self.arguments
+        return f"queue {queue!r} can't be declared: {problem}"
+
+
+class NotFound(Refused):
+    """The thing that was named does not exist."""
+
+
+class NoSuchApp(NotFound):
+    def __init__(self, app: str) -> None:
+        super().__init__(app)
+
+    def sentence(self) -> str:
+        return f"there is no app {self.arguments[0]!r}; PUT /{self.arguments[0]}/ creates it"
+
+
+class NoSuchInstance(NotFound):
+    def __init__(self, instance: str, app: str | None = None) -> None:
+        super().__init__(instance, app)
+
+    def sentence(self) -> str:
+        instance, app = self.arguments
+        return f"there is no instance {instance!r}" + (f" in app {app!r}" if app else "")
+
+
+class NoSuchQueue(NotFound):
+    def __init__(self, queue: str, app: str) -> None:
+        super().__init__(queue, app)
+
+    def sentence(self) -> str:
+        queue, app = self.arguments
+        return f"app {app!r} has no declaration of a queue {queue!r}; PUT /{app}/queues/{queue}/ creates it"
+
+
+class NotConsuming(NotFound):
+    def __init__(self, instance: str, queue: str) -> None:
+        super().__init__(instance, queue)
+
+    def sentence(self) -> str:
+        instance, queue = self.arguments
+        return f"instance {instance!r} does not consume from queue {queue!r}"
+
+
+class NoSuchBranch(NotFound):
+    def __init__(self, branch: str) -> None:
+        super().__init__(branch)
+
+    def sentence(self) -> str:
+        return f"there is no live branch {self.arguments[0]!r}; GET /branches/ lists them"
+
+
+class Conflict(Refused):
+    """The request contradicts what exists."""
+
+
+class NameTaken(Conflict):
+    """The name belongs to something that this request may not change."""
+
+    def __init__(self, instance: str, app: str) -> None:
+        super().__init__(instance, app)
+
+    def sentence(self) -> str:
+        instance, app = self.arguments
+        return f"the instance name {instance!r} is taken by app {app!r}; names are unique in the whole cluster"
+
+
+class DeclarationMismatch(Conflict):
+    """The queue exists on the broker with other properties (failure-modes F3)."""
+
+    def __init__(self, queue: str, problem: str) -> None:
+        super().__init__(queue, problem)
+
+    def sentence(self) -> str:
+        queue, problem = self.arguments
+        return f"queue {queue!r} exists on the broker with other properties: {problem}"
+
+
+class CannotBeAsynchronous(Refused):
+    """`!` before something that changes nothing."""
+
+    def sentence(self) -> str:
+        return "this operation cannot be asynchronous: '!' goes with requests that change something"
+
+
+class CrossSite(Refused):
+    """A browser was made to send this request by a page of another site."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+
+class Away(CymeError):
+    """Something that the request needs can't be reached now; trying again later helps."""
+
+
+class BrokerAway(Away):
+    """An app's broker can't be reached.
+
+    :param broker: the broker's URL, password removed.
+    :param problem: what the attempt to reach it said.
+    """
+
+    def __init__(self, broker: str, problem: str) -> None:
+        super().__init__(broker, problem)
+
+    def sentence(self) -> str:
+        broker, problem = self.arguments
+        return f"the broker {broker} can't be reached: {problem}"
+
+
+class BusAway(Away):
+    """The bus between the branches can't be reached."""
+
+    def sentence(self) -> str:
+        return "the bus between the branches can't be reached now"
+
+
+class NoRoute(Away):
+    """Nobody on the bus owns the name that a message was for."""
+
+    def __init__(self, actor: str, name: str) -> None:
+        super().__init__(actor, name)
+
+    def sentence(self) -> str:
+        actor, name = self.arguments
+        return f"no live branch owns {actor} {name!r}"
+
+
+class NoReply(CymeError):
+    """The owner did not answer before the deadline.
+
+    :param seconds: how long the caller waited.
+    """
+
+    def __init__(self, actor: str, name: str, seconds: float) -> None:
+        super().__init__(actor, name, seconds)
+
+    def sentence(self) -> str:
+        actor, name, seconds = self.arguments
+        return f"the owner of {actor} {name!r} did not answer within {seconds:g} s"
+
+
+class RemoteFailure(CymeError):
+    """Another branch failed in a way that has no name; its log has the incident.
+
+    :param incident: the id under which that branch logged it.
+    """
+
+    def __init__(self, branch: str, incident: str) -> None:
+        super().__init__(branch, incident)
+
+    def sentence(self) -> str:
+        branch, incident = self.arguments
+        return f"branch {branch!r} failed; its log has incident {incident}"
+
+
+class CannotStart(CymeError):
+    """The branch can't start; the sentence is the one line that its user reads."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)

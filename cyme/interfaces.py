@@ -1,0 +1,357 @@
+"""The seams of Cyme: every interface, each docstring a contract.
+
+Each has one set of tests, made by `tests.contracts`, which every provider passes:
+the real one and the fake that unit tests use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from cyme.declarations import App, Declaration, Instance, Queue
+    from cyme.planning import ConsumedQueue, Desired, Exit, Process
+
+
+class IStore(Interface):
+    """Where declarations survive: transactions go in, frozen values come out."""
+
+    def open() -> None:
+        """Open the database and make its tables where they are missing.
+
+        Blocks; called once, before the reactor runs.
+
+        :raises CannotStart: when the database can't be opened or is not Cyme's.
+        """
+
+    def load() -> Deferred[tuple[Declaration, ...]]:
+        """Fire with every declaration, tombstones included, in no order."""
+
+    def save(declarations: Sequence[Declaration]) -> Deferred[None]:
+        """Write all of `declarations`, or none, each in place of what has its kind and key.
+
+        Fires once they would survive a crash of the process and of the machine.
+        """
+
+    def close() -> Deferred[None]:
+        """Finish what was asked, then let go of the database."""
+
+
+class ICatalogue(Interface):
+    """The declarations of the whole cluster, answered from memory, kept by an `IStore`.
+
+    Reads never show tombstones, except `tombstones`. Writes are durable when their
+    Deferred fires, and only then visible.
+    """
+
+    def load() -> Deferred[None]:
+        """Read everything from the store; to be called before anything else."""
+
+    def refresh() -> Deferred[frozenset[tuple[str, ...]]]:
+        """Read the store again and take over what somebody changed behind the branch's back.
+
+        Fires with the (kind, *key) of each declaration that differed; each got a new
+        version, as if it had been written here.
+        """
+
+    def app(name: str) -> App | None: ...
+
+    def apps() -> Sequence[App]:
+        """All apps, by name."""
+
+    def queue(app: str, name: str) -> Queue | None: ...
+
+    def queues(app: str) -> Sequence[Queue]:
+        """All queue declarations of one app, by name."""
+
+    def instance(name: str) -> Instance | None: ...
+
+    def instances(app: str | None = None) -> Sequence[Instance]:
+        """All instances (of one app), by name."""
+
+    def tombstones(kind: str) -> Sequence[Declaration]:
+        """The deleted declarations of a kind, by key."""
+
+    def change(
+        decide: Callable[[], Iterable[Declaration]],
+    ) -> Deferred[tuple[Declaration, ...]]:
+        """Write what `decide` answers, in one transaction, with new versions.
+
+        `decide` is called when no other change is under way, so what it reads of the
+        catalogue is still true when its answer is written; what it raises fails the
+        Deferred and changes nothing. A declaration with `deleted=True` becomes a
+        tombstone. One that equals what is held already (version aside) is not written.
+
+        Fires with the declarations as they stand now (same order), versions included.
+        """
+
+    def subscribe(changed: Callable[[tuple[Declaration, ...]], None]) -> None:
+        """Have `changed` called after every change, with what was written."""
+
+
+class ILauncher(Interface):
+    """Starts processes that outlive their parent, and finds them again."""
+
+    def launch(
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        record: str,
+        log: str,
+        identity: str,
+        ready: Callable[[], None],
+    ) -> IHandle:
+        """Start `argv` in its own session with its output appended to the file `log`.
+
+        :param record: path of the file where the child writes its pid, start time, boot
+            id and `identity` before it does anything else.
+        :param identity: text that a later `find` returns.
+        :param ready: called at most once, when the child says that it serves.
+        :raises OSError: when no process could be started.
+        """
+
+    def find(record: str) -> IHandle | None:
+        """The living process that wrote `record`, or None.
+
+        Never another process that has its pid now: the pidfd is opened first, then start
+        time and boot id are compared.
+        """
+
+
+class IHandle(Interface):
+    """One process, held by pidfd: signals reach this process or nobody."""
+
+    pid = Attribute("its process id, an int")
+    started_at = Attribute("when it was started, seconds since the epoch, a float")
+    identity = Attribute("the text that `launch` was given")
+
+    def signal(number: int, *, group: bool = False) -> None:
+        """Send a signal to the process, or to its whole process group; no error if it is gone."""
+
+    def when_ended() -> Deferred[tuple[int | None, int | None]]:
+        """Fire with (exit status, signal) when the process has ended and was reaped.
+
+        Both are None for a process that another parent reaped. Each call returns a
+        Deferred of its own.
+        """
+
+
+class IWorkers(Interface):
+    """The worker processes of this branch."""
+
+    def adopt(names: Iterable[str]) -> Deferred[tuple[str, ...]]:
+        """Take over the living workers among `names` that an earlier life of the branch started.
+
+        Fires with the names of those that live. To be called before anything is started.
+        """
+
+    def start(desired: Desired) -> Process:
+        """Start the worker of `desired`.
+
+        :raises OSError: when it can't be started.
+        :raises ValueError: when one of that name lives.
+        """
+
+    def mark_running(name: str) -> None:
+        """Take note that the worker answered a ping; no effect if it is gone or stopping."""
+
+    def stop(name: str) -> Deferred[Exit]:
+        """Stop a worker by the ladder: TERM (warm), QUIT (cold), KILL of the group.
+
+        Fires when it was reaped. A second call while it stops joins the first.
+
+        :raises KeyError: when there is no such worker.
+        """
+
+    def processes() -> Mapping[str, Process]:
+        """The living workers now, by instance name; a copy."""
+
+    def subscribe(
+        *,
+        ready: Callable[[str], None],
+        ended: Callable[[str, Exit], None],
+    ) -> None:
+        """Have `ready` called when a worker says that it serves, `ended` when one was reaped."""
+
+    def folders(names: Iterable[str]) -> Deferred[frozenset[str]]:
+        """Fire with those of `names` that have a folder in the root folder."""
+
+    def remove_folder(name: str) -> Deferred[None]:
+        """Remove what a worker left: log, pid file, state. No error if there is nothing.
+
+        :raises ValueError: when the worker lives.
+        """
+
+    def log_tail(name: str, lines: int) -> Deferred[tuple[str, ...]]:
+        """Fire with the last lines of the worker's log (at most 1 MiB of it is read)."""
+
+    def stop_all() -> Deferred[None]:
+        """Stop every worker, side by side; fires when the last was reaped."""
+
+    def release() -> None:
+        """Let the workers live on without this branch; a later life of it adopts them."""
+
+
+class IRemoteControl(Interface):
+    """Questions and commands to workers over their own brokers (Celery's remote control).
+
+    One long-lived connection and one reply queue for each broker; a broker's URL, with
+    its password, is its name here. Nothing here blocks the reactor.
+    """
+
+    def ask(
+        broker: str,
+        command: str,
+        nodes: Sequence[str],
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float,
+    ) -> Deferred[dict[str, Any]]:
+        """Send one broadcast to `nodes` and collect the answers.
+
+        Fires with node name -> answer as soon as all have answered, at the latest after
+        `timeout` seconds with those that came. No connection is waited for.
+
+        :raises BrokerAway: at once when the broker can't be reached now.
+        """
+
+    def declare(broker: str, queue: ConsumedQueue) -> Deferred[bool]:
+        """Try a queue's declaration on a throw-away channel (failure-modes F3).
+
+        Fires with True, or False where the transport has no such thing as a declaration.
+
+        :raises DeclarationMismatch: when it exists with other properties.
+        :raises InvalidDeclaration: when the broker can't make it.
+        :raises BrokerAway: when the broker can't be reached.
+        """
+
+    def delete_queue(broker: str, name: str) -> Deferred[None]:
+        """Delete a queue and the exchange that Celery names after it; no error if they are gone.
+
+        :raises BrokerAway: when the broker can't be reached.
+        """
+
+    def reachable(broker: str) -> bool | None:
+        """Whether the broker answers; None while that is being found out.
+
+        Asking about a broker makes its connection wanted: it is made, and made again
+        with back-off when it is lost, until `retain` leaves it out.
+        """
+
+    def revived_at(broker: str) -> float | None:
+        """When the broker last came back after an outage, seconds since the epoch, or None."""
+
+    def retain(brokers: Iterable[str]) -> None:
+        """Let go of the connections to all brokers but these."""
+
+    def subscribe(changed: Callable[[str, bool], None]) -> None:
+        """Have `changed(broker, reachable)` called in the reactor's thread at each change."""
+
+    def close() -> Deferred[None]:
+        """Close all connections; fires when their threads have ended."""
+
+
+class ISupervisor(Interface):
+    """Keeps the instances of this branch as they are declared."""
+
+    def wake(names: Iterable[str] | None = None) -> None:
+        """Look at these instances (None: at all, with a full check) as soon as possible."""
+
+    def status(instance: Instance) -> Mapping[str, Any]:
+        """How an instance of this branch is: JSON-able; `state` is a `planning.State`.
+
+        Keys: `state`, `pid`, `node`, `started_at`, `last_pong`, `last_exit`,
+        `failures`, `next_attempt`, `problems`.
+        """
+
+    def settled(name: str, timeout: float) -> Deferred[None]:
+        """Fire when there is nothing left to do for an instance, or after `timeout` seconds.
+
+        An instance that is still starting is not settled; one in back-off is.
+        """
+
+    def ask(name: str, command: str, *, timeout: float) -> Deferred[Any]:
+        """Ask the worker a question; fires with its answer, or None when it gave none.
+
+        :raises BrokerAway: when its broker can't be reached.
+        """
+
+    def log_tail(name: str, lines: int) -> Deferred[tuple[str, ...]]:
+        """Fire with the last lines of the instance's log."""
+
+    def declare(name: str, queue: str) -> Deferred[None]:
+        """Try an app's queue declaration on the broker of an instance, before it is consumed from.
+
+        :raises DeclarationMismatch, InvalidDeclaration, BrokerAway: see `IRemoteControl.declare`.
+        """
+
+
+class IMessageBus(Interface):
+    """Carries messages between branches; what is bound is alive (design, "The branch bus").
+
+    Bodies are bytes. Every send fires when the bus has routed the message; what it is
+    for, and who answers, is the business of `cyme.actors`.
+    """
+
+    inbox = Attribute("the name of this branch's own inbox, a str, known once started")
+
+    def start(receive: Callable[[bytes], Deferred[None]]) -> Deferred[None]:
+        """Connect; `receive` is called with each message for this branch.
+
+        A message that was taken by `to_any` counts as done when that Deferred fires.
+        """
+
+    def stop() -> Deferred[None]:
+        """Let go of everything that is bound, then disconnect."""
+
+    def own(actor: str, name: str) -> None:
+        """From now on messages for `actor` `name` come here."""
+
+    def disown(actor: str, name: str) -> None:
+        """Messages for `actor` `name` no longer come here."""
+
+    def to_owner(actor: str, name: str, body: bytes, *, expires: float) -> Deferred[None]:
+        """Send to the branch that owns `name`.
+
+        :param expires: seconds after which nobody may act on it any more.
+        :raises NoRoute: at once when nobody owns it.
+        :raises BusAway: when the bus can't be reached.
+        """
+
+    def to_any(actor: str, body: bytes, *, expires: float) -> Deferred[None]:
+        """Send to exactly one branch that accepts work for `actor`.
+
+        :raises NoRoute: at once when none does.
+        :raises BusAway: when the bus can't be reached.
+        """
+
+    def to_all(body: bytes, *, expires: float) -> Deferred[None]:
+        """Send to every branch, this one included.
+
+        :raises BusAway: when the bus can't be reached.
+        """
+
+    def to_inbox(inbox: str, body: bytes, *, expires: float) -> Deferred[None]:
+        """Send to one branch's inbox; an answer, mostly.
+
+        :raises NoRoute: at once when the inbox is gone.
+        :raises BusAway: when the bus can't be reached.
+        """
+
+
+class IController(Interface):
+    """Every verb of Cyme, usable without HTTP; answers are JSON-able.
+
+    `add` verbs fire with (created, details); `params` are the names of `http-api`,
+    already of the right Python type, absent when not given.
+    """
+
+    apps = Attribute("the verbs of apps, see `cyme.controller.apps.Apps`")
+    queues = Attribute("the verbs of queue declarations, see `cyme.controller.queues.Queues`")
+    instances = Attribute("the verbs of instances, see `cyme.controller.instances.Instances`")
+    branches = Attribute("the verbs of branches, see `cyme.controller.branches.Branches`")
