@@ -188,3 +188,228 @@ class Observed:
     broker_revived_at: float | None = None
     leftovers: bool = False
     quarantined: frozenset[str] = frozenset()
+
+
+@frozen(kw_only=True)
+class History:
+    """How the last lives of an instance's worker ended, and what follows from it.
+
+    :ivar failures: lives in a row that ended unasked and were too short.
+    :ivar next_attempt: seconds since the epoch before which it is not started again.
+    :ivar retry_at: seconds since the epoch before which no command is sent to it,
+        because the last one failed.
+    """
+
+    failures: int = 0
+    last_exit: Exit | None = None
+    next_attempt: float = 0.0
+    retry_at: float = 0.0
+
+
+#: Of an instance that never ran.
+BLANK = History()
+
+
+# -- what is to be done -----------------------------------------------------------
+
+
+@frozen
+class Start:
+    """Start a worker."""
+
+    desired: Desired
+
+
+@frozen
+class Stop:
+    """Stop the worker by the ladder.
+
+    :ivar failed: whether its life counts as one that failed.
+    """
+
+    name: str
+    reason: str
+    failed: bool = False
+
+
+@frozen
+class AddConsumer:
+    """Have the worker consume from a queue."""
+
+    name: str
+    queue: ConsumedQueue
+
+
+@frozen
+class CancelConsumer:
+    """Have the worker stop consuming from a queue."""
+
+    name: str
+    queue: str
+
+
+@frozen
+class SetAutoscale:
+    """Change the range of the worker's pool."""
+
+    name: str
+    maximum: int
+    minimum: int
+
+
+@frozen
+class CleanUp:
+    """Remove what the worker of a deleted instance left: its queue, its folder."""
+
+    name: str
+
+
+Step: TypeAlias = Start | Stop | AddConsumer | CancelConsumer | SetAutoscale | CleanUp
+
+
+@frozen(kw_only=True)
+class Policy:
+    """The numbers that judgement uses, all in seconds but `misses`.
+
+    :ivar misses: unanswered questions in a row after which a worker is unresponsive;
+        one lost pong never restarts anything (failure-modes F14).
+    :ivar start_timeout: how long a worker may take until its first pong.
+    :ivar wait_after_broker_revived: how long nothing is concluded from silence after
+        the broker came back; kombu reconnects within 30 s (requirements R88).
+    :ivar stable_after: a life as long as this makes the failures before it forgotten.
+    """
+
+    misses: int = 3
+    start_timeout: float = 60.0
+    wait_after_broker_revived: float = 35.0
+    stable_after: float = 30.0
+    backoff_first: float = 1.0
+    backoff_most: float = 60.0
+
+
+def plan(
+    name: str,
+    desired: Desired | None,
+    observed: Observed,
+    history: History,
+    now: float,
+    policy: Policy,
+) -> tuple[Step, ...]:
+    """Say what is to be done for one instance, in order.
+
+    :param desired: None for an instance that was deleted or belongs to another branch.
+    :param now: seconds since the epoch.
+    """
+    process = observed.process
+    if process is None:
+        if desired is None:
+            return (CleanUp(name),) if observed.leftovers and now >= history.retry_at else ()
+        if desired.is_enabled and now >= history.next_attempt:
+            return (Start(desired),)
+        return ()
+    if process.phase is Phase.STOPPING:
+        return ()
+    if desired is None:
+        return (Stop(name, "removed"),)
+    if not desired.is_enabled:
+        return (Stop(name, "disabled"),)
+    if process.fingerprint != desired.fingerprint:
+        return (Stop(name, "what it is started with has changed"),)
+    problem = silence(process, observed, now, policy)
+    if problem is not None:
+        return (Stop(name, problem, failed=True),)
+    if process.phase is Phase.RUNNING and observed.broker_up and now >= history.retry_at:
+        return _corrections(desired, observed)
+    return ()
+
+
+def silence(process: Process, observed: Observed, now: float, policy: Policy) -> str | None:
+    """Say why a worker's silence condemns it, or None.
+
+    While the broker is away, or came back only just now, silence means nothing
+    (failure-modes F13): *unknown*, never *down*.
+    """
+    if not observed.broker_up:
+        return None
+    heard_since = process.started_at
+    if observed.broker_revived_at is not None:
+        if now < observed.broker_revived_at + policy.wait_after_broker_revived:
+            return None
+        heard_since = max(heard_since, observed.broker_revived_at)
+    if process.phase is Phase.STARTING:
+        if now - heard_since >= policy.start_timeout:
+            return f"no pong within {policy.start_timeout:g} s of its start"
+    elif observed.heard.missed >= policy.misses:
+        return f"unresponsive: {observed.heard.missed} questions in a row without an answer"
+    return None
+
+
+def _corrections(desired: Desired, observed: Observed) -> tuple[Step, ...]:
+    """Compare what a running worker said with what its declaration says."""
+    steps: list[Step] = []
+    heard = observed.heard
+    if heard.consumers is not None:
+        private = ConsumedQueue(
+            name=desired.private_queue,
+            exchange=desired.private_queue,
+            exchange_type="direct",
+            routing_key=desired.private_queue,
+        )
+        wanted = {queue.name: queue for queue in (private, *desired.queues)}
+        steps += [
+            AddConsumer(desired.name, queue)
+            for queue in wanted.values()
+            if queue.name not in heard.consumers and queue.name not in observed.quarantined
+        ]
+        steps += [CancelConsumer(desired.name, extra) for extra in sorted(heard.consumers - wanted.keys())]
+    range_wanted = (desired.max_concurrency, desired.min_concurrency)
+    if desired.autoscales and heard.autoscale is not None and heard.autoscale != range_wanted:
+        steps.append(SetAutoscale(desired.name, *range_wanted))
+    return tuple(steps)
+
+
+def after_exit(history: History, exit: Exit, *, failed: bool, jitter: float, policy: Policy) -> History:
+    """Draw the consequence of a life's end.
+
+    A first failure is made good at once; those that follow wait 1 s, 2 s, 4 s and so on
+    up to a minute, so that an instance which is out of control starts at most once a
+    minute (requirements R89). A life of `policy.stable_after` starts the count anew.
+
+    :param failed: whether the life ended otherwise than by a stop that was wanted.
+    :param jitter: from 0 to 1; lengthens the wait by up to a quarter, so that many
+        instances with one cause don't start in step.
+    """
+    if not failed:
+        return History(last_exit=exit)
+    before = 0 if exit.lived >= policy.stable_after else history.failures
+    delay = 0.0
+    if before:
+        exponent = min(before - 1, 16)
+        delay = min(policy.backoff_first * 2**exponent, policy.backoff_most) * (1 + jitter / 4)
+    return History(failures=before + 1, last_exit=exit, next_attempt=exit.at + delay)
+
+
+def forgiven(history: History) -> History:
+    """The history after a user asked for a start: the failures before it don't delay it."""
+    return evolve(history, failures=0, next_attempt=0.0, retry_at=0.0)
+
+
+def state_of(desired: Desired | None, observed: Observed, history: History, now: float, policy: Policy) -> State:
+    """Name how an instance is."""
+    process = observed.process
+    if process is None:
+        if desired is None or not desired.is_enabled:
+            return State.DISABLED
+        return State.BACKOFF if now < history.next_attempt else State.STOPPED
+    if process.phase is Phase.STOPPING:
+        return State.STOPPING
+    if observed.broker_up is False:
+        return State.UNKNOWN
+    if process.phase is Phase.STARTING:
+        return State.STARTING
+    if observed.heard.missed >= policy.misses:
+        return State.UNRESPONSIVE if silence(process, observed, now, policy) else State.UNKNOWN
+    revived_at, pong_at = observed.broker_revived_at, observed.heard.pong_at
+    if revived_at is not None and (pong_at is None or pong_at < revived_at):
+        return State.UNKNOWN
+    return State.RUNNING

@@ -1,0 +1,1 @@
+"""The HTTP API: Klein resources, one module for each kind of thing."""

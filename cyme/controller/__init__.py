@@ -1,0 +1,1 @@
+"""The verbs of Cyme, for HTTP and for Python."""

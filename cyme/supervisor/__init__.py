@@ -1,0 +1,1 @@
+"""The supervisor: gather what is, plan what to do, execute it."""

@@ -1,0 +1,184 @@
+"""Full checks and rounds of questions: how the supervisor learns what nobody told it.
+
+A full check reads the database again, looks for what deleted instances left, and asks the
+workers of each broker one round of questions: three broadcasts for each broker, however many
+workers there are (failure-modes F24).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import cooperate
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from cyme.errors import BrokerAway
+from cyme.planning import Desired, Phase, Policy
+from cyme.supervisor.hearing import interrogated, missed
+from cyme.supervisor.resolving import brokers_of
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from cyme.interfaces import ICatalogue, IRemoteControl, IWorkers
+    from cyme.supervisor.delays import Delays
+    from cyme.supervisor.questions import Questions
+    from cyme.supervisor.world import World
+
+#: Seconds until workers that did not answer a round are asked again.
+ASK_AGAIN_AFTER = 5.0
+
+
+class Checks:
+    """Finds out how things are and says which instances to look at.
+
+    :param look_at: called with the names of instances that are to be looked at.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        catalogue: ICatalogue,
+        workers: IWorkers,
+        remote: IRemoteControl,
+        world: World,
+        questions: Questions,
+        delays: Delays,
+        *,
+        policy: Policy,
+        look_at: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._clock = clock
+        self._catalogue = catalogue
+        self._workers = workers
+        self._remote = remote
+        self._world = world
+        self._questions = questions
+        self._delays = delays
+        self._policy = policy
+        self._look_at = look_at
+        self._under_way: Deferred[None] | None = None
+        self._once_more = False
+        self._stopped = False
+
+    def full(self) -> Deferred[None]:
+        """Start a full check, or have the one under way followed by another.
+
+        :return: fires when the check that is under way has ended; never fails.
+        """
+        if self._under_way is not None:
+            self._once_more = True
+            return self._under_way
+        self._log.info("{{Supervisor}} wake-up")
+        check = self._run(self._examine())
+        if not check.called:
+            self._under_way = check
+            check.addBoth(self._ended)
+        return check
+
+    def interrogate(self, desired: Desired) -> None:
+        """Ask one worker the questions of a round."""
+        self._run(self._round(desired.broker, [desired]))
+
+    def stop(self) -> None:
+        """Give up what is under way and begin nothing more."""
+        self._stopped = True
+        if self._under_way is not None:
+            self._under_way.cancel()
+
+    def broker_revived(self, broker: str) -> None:
+        """Ask every few seconds while silence means nothing, until each worker has answered."""
+        revived_at = self._remote.revived_at(broker)
+        if self._stopped or revived_at is None or not self._holding(broker):
+            return
+        silent = [
+            one
+            for one in self._world.living().get(broker, ())
+            if (self._world.track(one.name).heard.pong_at or 0.0) < revived_at
+        ]
+        if silent:
+            self._run(self._round(broker, silent))
+            self._delays.later(ASK_AGAIN_AFTER, self.broker_revived, broker)
+
+    def _ended(self, _: Any) -> None:
+        self._under_way = None
+        if self._once_more and not self._stopped:
+            self._once_more = False
+            self.full()
+
+    async def _examine(self) -> None:
+        await self._catalogue.refresh()
+        for name in await self._workers.folders(self._world.deleted()):
+            self._world.track(name).leftovers = True
+        everyone = self._world.all_desired()
+        self._remote.retain(brokers_of(one for one in everyone if one.is_enabled))
+        living = self._world.living()
+        await gatherResults([self._run(self._round(broker, asked)) for broker, asked in living.items()])
+        for tracked in self._world.tracked().values():
+            tracked.quarantined.clear()
+        declared = {one.name for one in everyone}
+        self._look_at(declared | self._world.tracked().keys() | self._workers.processes().keys())
+
+    async def _round(self, broker: str, asked: Sequence[Desired]) -> None:
+        """Ask the workers of one broker and take note of what they say, and of who is silent."""
+        if not asked or not self._remote.reachable(broker):
+            return
+        commands = ("ping", "active_queues", "stats")
+        try:
+            pings, queues, stats = await self._questions.round(broker, [one.node for one in asked], commands)
+        except BrokerAway:
+            return
+        now = self._clock.seconds()
+        silent: list[str] = []
+
+        def take_note() -> Iterator[None]:
+            for one in asked:
+                tracked = self._world.track(one.name)
+                answers = [replies.get(one.node) for replies in (queues, stats)]
+                if one.node in pings or any(answer is not None for answer in answers):
+                    tracked.heard = interrogated(tracked.heard, now, *answers)
+                elif self._should_have_answered(one):
+                    tracked.heard = missed(tracked.heard)
+                    silent.append(one.name)
+                yield None
+
+        await cooperate(take_note()).whenDone()
+        self._look_at([one.name for one in asked])
+        if silent:
+            self._log.info("{{Supervisor}} no answer from {names}", names=silent[:10])
+            self._delays.later(ASK_AGAIN_AFTER, self._ask_again, broker, silent)
+
+    def _ask_again(self, broker: str, names: Collection[str]) -> None:
+        again = [one for one in self._world.living().get(broker, ()) if one.name in names]
+        self._run(self._round(broker, again))
+
+    def _should_have_answered(self, desired: Desired) -> bool:
+        """Whether silence is a miss.
+
+        A worker that still starts is pinged by its ladder; a solo worker answers nothing
+        while a task runs (failure-modes F7); after an outage everybody gets time to reconnect.
+        """
+        process = self._workers.processes().get(desired.name)
+        running = process is not None and process.phase is Phase.RUNNING
+        return running and desired.pool != "solo" and not self._holding(desired.broker)
+
+    def _holding(self, broker: str) -> bool:
+        """Whether the broker came back so recently that silence means nothing."""
+        revived_at = self._remote.revived_at(broker)
+        if revived_at is None:
+            return False
+        return self._clock.seconds() < revived_at + self._policy.wait_after_broker_revived
+
+    def _run(self, work: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
+        """Run a coroutine whose failure is logged and goes no further."""
+
+        def note(failure: Failure) -> None:
+            if not failure.check(CancelledError):
+                self._log.failure("{{Supervisor}} a check failed", failure)
+
+        return Deferred.fromCoroutine(work).addErrback(note)

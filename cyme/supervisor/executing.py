@@ -1,0 +1,169 @@
+"""Executing: one small coroutine for each kind of step that a plan may hold.
+
+A step either came true when its coroutine ends, or the coroutine raises. A command to a
+worker came true when the worker's state shows it, not when the worker said "ok" (F3).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from cyme.errors import CymeError, DeclarationMismatch, InvalidDeclaration
+from cyme.planning import AddConsumer, CancelConsumer, CleanUp, Desired, SetAutoscale, Start, Step, Stop
+from cyme.supervisor.hearing import answered, autoscale_of, consumers_of, error_of
+from cyme.supervisor.questions import ANSWER_TIMEOUT
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from cyme.interfaces import IRemoteControl, IWorkers
+    from cyme.supervisor.questions import Questions
+    from cyme.supervisor.tracking import Tracked
+
+#: Seconds between two looks at whether a command has taken effect, and how many looks.
+CONFIRM_INTERVAL = 0.1
+CONFIRM_LOOKS = 30
+
+
+class StepFailed(CymeError):
+    """A step did not come true; the supervisor tries again later."""
+
+    def __init__(self, step: str, problem: str) -> None:
+        super().__init__(step, problem)
+
+    def sentence(self) -> str:
+        step, problem = self.arguments
+        return f"{step}: {problem}"
+
+
+class Executor:
+    """Runs steps, one instance's in order."""
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, workers: IWorkers, remote: IRemoteControl, questions: Questions
+    ) -> None:
+        self._clock = clock
+        self._workers = workers
+        self._remote = remote
+        self._questions = questions
+
+    async def run(self, step: Step, desired: Desired | None, broker: str | None, tracked: Tracked) -> None:
+        """Run one step.
+
+        :param desired: what the instance should be, where it is still declared.
+        :param broker: the broker of the instance, also of a deleted one.
+        :raises StepFailed, BrokerAway: when it did not come true.
+        """
+        if isinstance(step, Start):
+            self._start(step, tracked)
+        elif isinstance(step, Stop):
+            await self._stop(step, desired, tracked)
+        elif isinstance(step, CleanUp):
+            await self._clean_up(step, broker, tracked)
+        elif desired is not None:
+            if isinstance(step, AddConsumer):
+                await self._add_consumer(step, desired, tracked)
+            elif isinstance(step, CancelConsumer):
+                await self._cancel_consumer(step, desired, tracked)
+            else:
+                await self._set_autoscale(step, desired, tracked)
+
+    def _start(self, step: Start, tracked: Tracked) -> None:
+        self._log.info("{{Supervisor}} {name} instance.restart", name=tracked.name)
+        process = self._workers.start(step.desired)
+        self._log.info("{{Supervisor}} {name} started, pid {pid}", name=tracked.name, pid=process.pid)
+
+    async def _stop(self, step: Stop, desired: Desired | None, tracked: Tracked) -> None:
+        self._log.info("{{Supervisor}} {name} instance.shutdown: {reason}", name=step.name, reason=step.reason)
+        tracked.stop_failed = step.reason if step.failed else None
+        stopped = self._workers.stop(step.name)
+        if desired is not None:
+            self._questions.wake(desired)
+        await stopped
+
+    async def _clean_up(self, step: CleanUp, broker: str | None, tracked: Tracked) -> None:
+        if broker is not None:
+            await self._remote.delete_queue(broker, f"dq.{step.name}")
+        await self._workers.remove_folder(step.name)
+        tracked.leftovers = False
+        self._log.info("{{Supervisor}} {name} removed", name=step.name)
+
+    async def _add_consumer(self, step: AddConsumer, desired: Desired, tracked: Tracked) -> None:
+        queue = step.queue
+        try:
+            await self._remote.declare(desired.broker, queue)
+        except (DeclarationMismatch, InvalidDeclaration) as refusal:
+            tracked.quarantined[queue.name] = str(refusal)
+            self._log.warn(
+                "{{Supervisor}} {name}: queue {queue} is left out: {reason}",
+                name=step.name,
+                queue=queue.name,
+                reason=str(refusal),
+            )
+            return
+        self._log.warn(
+            "{{Supervisor}} {name}: instance.consume_from: {queue}", name=step.name, queue=queue.name
+        )
+        arguments = {
+            **json.loads(queue.options),
+            "queue": queue.name,
+            "exchange": queue.exchange,
+            "exchange_type": queue.exchange_type,
+            "routing_key": queue.routing_key,
+        }
+        await self._command(desired, "add_consumer", arguments)
+        await self._confirm_consumers(desired, tracked, lambda consumers: queue.name in consumers)
+
+    async def _cancel_consumer(self, step: CancelConsumer, desired: Desired, tracked: Tracked) -> None:
+        self._log.warn(
+            "{{Supervisor}} {name}: instance.cancel_consume: {queue}", name=step.name, queue=step.queue
+        )
+        await self._command(desired, "cancel_consumer", {"queue": step.queue})
+        await self._confirm_consumers(desired, tracked, lambda consumers: step.queue not in consumers)
+
+    async def _set_autoscale(self, step: SetAutoscale, desired: Desired, tracked: Tracked) -> None:
+        self._log.info(
+            "{{Supervisor}} {name}: instance.autoscale: max={maximum} min={minimum}",
+            name=step.name,
+            maximum=step.maximum,
+            minimum=step.minimum,
+        )
+        await self._command(desired, "autoscale", {"max": step.maximum, "min": step.minimum})
+        stats = await self._question(desired, "stats")
+        scale = autoscale_of(stats)
+        tracked.heard = evolve(answered(tracked.heard, self._clock.seconds()), autoscale=scale)
+        if scale != (step.maximum, step.minimum):
+            raise StepFailed("autoscale", f"the worker's range is {scale} still")
+
+    async def _confirm_consumers(self, desired: Desired, tracked: Tracked, came_true: Any) -> None:
+        """Ask until `active_queues` shows what was commanded; the worker does it in its own time."""
+        for _ in range(CONFIRM_LOOKS):
+            consumers = consumers_of(await self._question(desired, "active_queues"))
+            if consumers is not None:
+                tracked.heard = evolve(answered(tracked.heard, self._clock.seconds()), consumers=consumers)
+                if came_true(consumers):
+                    return
+            await deferLater(self._clock, CONFIRM_INTERVAL)
+        raise StepFailed("consumers", "the worker agreed, but active_queues does not show it")
+
+    async def _command(self, desired: Desired, command: str, arguments: dict[str, Any]) -> None:
+        complaint = error_of(await self._question(desired, command, arguments))
+        if complaint is not None:
+            raise StepFailed(command, complaint)
+
+    async def _question(
+        self, desired: Desired, command: str, arguments: dict[str, Any] | None = None
+    ) -> Any:
+        answers = await self._remote.ask(
+            desired.broker, command, [desired.node], arguments, timeout=ANSWER_TIMEOUT
+        )
+        if desired.node not in answers:
+            raise StepFailed(command, f"no answer within {ANSWER_TIMEOUT:g} s")
+        return answers[desired.node]

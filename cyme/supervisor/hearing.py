@@ -1,0 +1,59 @@
+"""What workers say, read: pure functions from remote control's answers to `Heard`.
+
+The shapes are Celery 5's: `active_queues` answers a list of queues, `stats` a mapping
+with `autoscaler` where the worker has one. Anything else counts as not known.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+
+from cyme.planning import Heard
+
+
+def consumers_of(answer: Any) -> frozenset[str] | None:
+    """The names of the queues in an answer to `active_queues`; None when it can't be read."""
+    if not isinstance(answer, list):
+        return None
+    return frozenset(
+        queue["name"] for queue in answer if isinstance(queue, dict) and isinstance(queue.get("name"), str)
+    )
+
+
+def autoscale_of(answer: Any) -> tuple[int, int] | None:
+    """(max, min) in an answer to `stats`; None when the worker has no autoscaler."""
+    scaler = answer.get("autoscaler") if isinstance(answer, dict) else None
+    if not isinstance(scaler, dict):
+        return None
+    most, least = scaler.get("max"), scaler.get("min")
+    return (most, least) if isinstance(most, int) and isinstance(least, int) else None
+
+
+def error_of(answer: Any) -> str | None:
+    """The complaint in an answer to a command, or None when it agreed."""
+    if isinstance(answer, dict) and "error" in answer:
+        return str(answer["error"])
+    return None
+
+
+def answered(heard: Heard, now: float) -> Heard:
+    """Take note of an answer, whatever it was."""
+    return evolve(heard, pong_at=now, missed=0)
+
+
+def interrogated(heard: Heard, now: float, queues: Any, stats: Any) -> Heard:
+    """Take in a worker's answers to `active_queues` and `stats`; None for one that did not come."""
+    consumers = consumers_of(queues)
+    scale = autoscale_of(stats)
+    return evolve(
+        answered(heard, now),
+        consumers=heard.consumers if consumers is None else consumers,
+        autoscale=heard.autoscale if stats is None else scale,
+    )
+
+
+def missed(heard: Heard) -> Heard:
+    """Take note of a question that was left unanswered."""
+    return evolve(heard, missed=heard.missed + 1)

@@ -1,0 +1,44 @@
+"""What the supervisor remembers of one instance between two looks at it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from cyme.planning import BLANK, SILENT, Heard, History
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall
+
+
+@define(kw_only=True, eq=False)
+class Tracked:
+    """One instance's memory; only the reactor's thread touches it.
+
+    :ivar busy: whether steps run now: an instance's steps never overlap.
+    :ivar lane: those steps, while they wait for something.
+    :ivar ladder: the pings to a worker that is starting.
+    :ivar timer: the next look that time alone makes necessary.
+    :ivar quarantined: queue name -> why the broker refused its declaration.
+    :ivar stop_failed: why the stop that runs now counts as a failed life; None when it does not.
+    :ivar last_words: the last lines of the log of a life that failed.
+    :ivar leftovers: whether a folder of a deleted instance is still there.
+    :ivar problem: what the last step failed with.
+    :ivar waiters: fired when there is nothing left to do for the instance.
+    """
+
+    name: str
+    heard: Heard = SILENT
+    history: History = BLANK
+    busy: bool = False
+    lane: Deferred[None] | None = None
+    ladder: Deferred[None] | None = None
+    timer: IDelayedCall | None = None
+    quarantined: dict[str, str] = field(factory=dict)
+    stop_failed: str | None = None
+    last_words: tuple[str, ...] = ()
+    leftovers: bool = False
+    problem: str | None = None
+    waiters: list[Deferred[None]] = field(factory=list)

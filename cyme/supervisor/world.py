@@ -1,0 +1,117 @@
+"""The world as the supervisor sees it: what is declared, what lives, what it remembers.
+
+Only reads; it joins the catalogue, the workers and remote control into the values that
+`cyme.planning` judges.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cyme.declarations import Instance
+from cyme.planning import Desired, Observed, Phase
+from cyme.supervisor.resolving import Defaults, node_name, resolve
+from cyme.supervisor.tracking import Tracked
+
+if TYPE_CHECKING:
+    from cyme.interfaces import ICatalogue, IRemoteControl, IWorkers
+
+
+class World:
+    """The instances of one branch.
+
+    :param defaults: asked at each look, because the default broker may be chosen late.
+    """
+
+    def __init__(
+        self,
+        catalogue: ICatalogue,
+        workers: IWorkers,
+        remote: IRemoteControl,
+        branch_id: str,
+        defaults: Callable[[], Defaults],
+    ) -> None:
+        self._catalogue = catalogue
+        self._workers = workers
+        self._remote = remote
+        self._branch_id = branch_id
+        self._defaults = defaults
+        self._memory: dict[str, Tracked] = {}
+
+    def track(self, name: str) -> Tracked:
+        """The memory of an instance; a new one if there was none."""
+        return self._memory.setdefault(name, Tracked(name=name))
+
+    def tracked(self) -> Mapping[str, Tracked]:
+        """The memories that are held."""
+        return self._memory
+
+    def forget(self, name: str) -> None:
+        """Drop the memory of an instance."""
+        self._memory.pop(name, None)
+
+    def facts(self, name: str) -> tuple[Desired | None, Observed]:
+        """What an instance should be, and what is known of it now; creates no memory."""
+        desired = self.desired(name)
+        tracked = self._memory.get(name) or Tracked(name=name)
+        broker = desired.broker if desired is not None else None
+        return desired, Observed(
+            process=self._workers.processes().get(name),
+            heard=tracked.heard,
+            broker_up=self._remote.reachable(broker) if broker is not None else None,
+            broker_revived_at=self._remote.revived_at(broker) if broker is not None else None,
+            leftovers=tracked.leftovers,
+            quarantined=frozenset(tracked.quarantined),
+        )
+
+    def node(self, name: str) -> str:
+        """The Celery node name of an instance."""
+        return node_name(name, self._defaults())
+
+    def desired(self, name: str) -> Desired | None:
+        """What an instance should be; None if it is deleted or another branch's."""
+        instance = self._catalogue.instance(name)
+        if instance is None or instance.branch != self._branch_id:
+            return None
+        return self._resolved(instance)
+
+    def all_desired(self) -> list[Desired]:
+        """What each instance of this branch should be."""
+        own = (one for one in self._catalogue.instances() if one.branch == self._branch_id)
+        return [desired for one in own if (desired := self._resolved(one)) is not None]
+
+    def living(self) -> Mapping[str, Sequence[Desired]]:
+        """By broker, the instances whose workers live and are not about to stop."""
+        processes = self._workers.processes()
+        by_broker: dict[str, list[Desired]] = defaultdict(list)
+        for desired in self.all_desired():
+            process = processes.get(desired.name)
+            if process is not None and process.phase is not Phase.STOPPING:
+                by_broker[desired.broker].append(desired)
+        return by_broker
+
+    def deleted(self) -> Mapping[str, Instance]:
+        """The tombstones of this branch's instances, by name."""
+        return {
+            one.name: one
+            for one in self._catalogue.tombstones(Instance.kind)
+            if isinstance(one, Instance) and one.branch == self._branch_id
+        }
+
+    def broker_of(self, name: str) -> str | None:
+        """The broker of an instance; a deleted one's tombstone still knows it."""
+        desired = self.desired(name)
+        if desired is not None:
+            return desired.broker
+        tombstone = self.deleted().get(name)
+        return tombstone.broker if tombstone is not None else None
+
+    def _resolved(self, instance: Instance) -> Desired | None:
+        app = self._catalogue.app(instance.app)
+        if app is None:
+            return None
+        return resolve(
+            instance, app, lambda queue: self._catalogue.queue(instance.app, queue), self._defaults()
+        )

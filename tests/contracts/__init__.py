@@ -1,0 +1,1 @@
+"""For each interface the tests that all its providers pass."""

@@ -1,0 +1,1 @@
+"""Tests on real parts: RabbitMQ, Redis, Celery, twistd, HTTP."""

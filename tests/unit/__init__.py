@@ -1,0 +1,1 @@
+"""Tests without a broker, a process or a pause."""
