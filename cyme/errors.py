@@ -2,7 +2,7 @@
 
 Each error takes the values it speaks about and builds its own sentence, so that
 every place that raises one says the same. `cyme.api.problems` maps the classes to
-HTTP statuses; `cyme.actors` carries them between branches by class name and
+HTTP statuses; `cyme.envelope` carries them between branches by class name and
 constructor arguments (see Note [Errors on the wire] there).
 """
 

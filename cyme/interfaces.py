@@ -38,6 +38,9 @@ class IStore(Interface):
         Fires once they would survive a crash of the process and of the machine.
         """
 
+    def remove(declarations: Sequence[Declaration]) -> Deferred[None]:
+        """Forget all of `declarations`, or none; no error if one is not there."""
+
     def close() -> Deferred[None]:
         """Finish what was asked, then let go of the database."""
 
@@ -88,6 +91,19 @@ class ICatalogue(Interface):
         tombstone. One that equals what is held already (version aside) is not written.
 
         Fires with the declarations as they stand now (same order), versions included.
+        """
+
+    def merge(declarations: Iterable[Declaration]) -> Deferred[tuple[Declaration, ...]]:
+        """Take over what another branch wrote: of two versions the higher one holds.
+
+        Any order and any repetition of the same declarations ends in the same catalogue.
+        Fires with those that were news, once they are durable.
+        """
+
+    def prune(before: float) -> Deferred[int]:
+        """Forget the tombstones that were written before a time, in seconds since the epoch.
+
+        Fires with how many there were.
         """
 
     def subscribe(changed: Callable[[tuple[Declaration, ...]], None]) -> None:
@@ -294,9 +310,12 @@ class ISupervisor(Interface):
 class IMessageBus(Interface):
     """Carries messages between branches; what is bound is alive (design, "The branch bus").
 
-    Bodies are bytes. Every send fires when the bus has routed the message; what it is
-    for, and who answers, is the business of `cyme.actors`.
+    Bodies are bytes, at most `limit` of them. Every send fires when the bus has routed the
+    message; what it is for, and who answers, is the business of `cyme.actors`. What is owned
+    and accepted may be said at any time, and holds from `start` to `stop`.
     """
+
+    limit = Attribute("the longest body that is carried, in bytes; a longer one is BodyTooLarge")
 
     inbox = Attribute("the name of this branch's own inbox, a str, known once started")
 
@@ -314,6 +333,12 @@ class IMessageBus(Interface):
 
     def disown(actor: str, name: str) -> None:
         """Messages for `actor` `name` no longer come here."""
+
+    def accept(actor: str) -> None:
+        """From now on work for `actor` that `to_any` sends may come here."""
+
+    def decline(actor: str) -> None:
+        """No more work for `actor` that `to_any` sends comes here."""
 
     def to_owner(actor: str, name: str, body: bytes, *, expires: float) -> Deferred[None]:
         """Send to the branch that owns `name`.

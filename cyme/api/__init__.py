@@ -1,1 +1,1 @@
-"""The HTTP API: Klein resources, one module for each kind of thing."""
+"""The HTTP API: route declarations, what they read and answer, and the site that serves them."""

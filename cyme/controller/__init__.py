@@ -1,1 +1,30 @@
-"""The verbs of Cyme, for HTTP and for Python."""
+"""The verbs of Cyme: `branches`, `apps`, `instances`, `queues`, for HTTP and for Python.
+
+From Python, without HTTP, with the parts that `cyme.tap` puts together::
+
+    actors = Actors(reactor, LocalBus(reactor), "b1", presence.members)
+    controller = make_controller(reactor, catalogue, supervisor, actors, presence, "b1", lambda: url)
+    await actors.start()
+
+    await controller.apps.add("foo", hostname="mq.example", userid="me", password="secret")
+    await controller.queues.add("foo", "tasks", exchange="tasks")
+    created, details = await controller.instances.add("foo", "w1", queues=["tasks"], wait=10.0)
+    details["state"]                                     # "running"
+    await controller.instances.set_autoscale("foo", "w1", max=4)
+    controller.apps.all()                                # ["foo"]
+    await controller.apps.delete("foo")
+
+Reads of what is declared (`all`, `get`, `autoscale`) answer at once; `instances.get` answers with
+a Deferred where another branch owns the instance. Everything else returns a Deferred, and has
+been stored when that fires. What can't be done fails it with one of `cyme.errors`, and then
+nothing was changed. Answers are JSON-able; parameters are those of the HTTP interface, as
+Python's own types, and None means "not given".
+
+`apps`, `queues`, `branches` and `instances` are the asker's side; `owner` is the actor on the
+branch that runs an instance; `names`, `parameters`, `queueoptions` and `workerarguments` say,
+without any I/O, what is allowed.
+"""
+
+from cyme.controller.facade import Controller, make_controller
+
+__all__ = ["Controller", "make_controller"]

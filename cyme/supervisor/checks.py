@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.task import cooperate
+from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -62,6 +62,8 @@ class Checks:
         self._delays = delays
         self._policy = policy
         self._look_at = look_at
+        # Thousands of answers are taken in a bit at a time: the reactor never waits for all.
+        self._cooperator = Cooperator(scheduler=lambda call: delays.later(0, call))
         self._under_way: Deferred[None] | None = None
         self._once_more = False
         self._stopped = False
@@ -147,9 +149,9 @@ class Checks:
                     silent.append(one.name)
                 yield None
 
-        await cooperate(take_note()).whenDone()
+        await self._cooperator.coiterate(take_note())
         self._look_at([one.name for one in asked])
-        if silent:
+        if silent and not self._stopped:
             self._log.info("{{Supervisor}} no answer from {names}", names=silent[:10])
             self._delays.later(ASK_AGAIN_AFTER, self._ask_again, broker, silent)
 

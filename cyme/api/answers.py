@@ -1,0 +1,79 @@
+"""Answers to what worked: each function prepares a request's answer from a verb's result.
+
+Every one takes the request and the result, sets status and headers, and returns the body.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.web.server import Request
+
+_JSON = [b"application/json"]
+_TEXT = [b"text/plain; charset=utf-8"]
+_OK = b'{"ok": "ok"}\n'
+
+_encode = json.JSONEncoder(allow_nan=False).encode
+
+
+def _answer(request: Request, status: int, body: bytes, content_type: list[bytes] = _JSON) -> bytes:
+    if status != 200:
+        request.setResponseCode(status)
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"Content-Type", content_type)
+    headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
+    return body
+
+
+def _json(request: Request, status: int, value: Any) -> bytes:
+    return _answer(request, status, _encode(value).encode("ascii") + b"\n")
+
+
+def document(request: Request, value: Mapping[str, Any]) -> bytes:
+    """200 with a JSON object."""
+    return _json(request, 200, value)
+
+
+def listing(request: Request, names: Sequence[str]) -> bytes:
+    """200 with a JSON list of names.
+
+    A list that could not hear from every branch has an attribute `missing`, the ids of
+    the silent ones; they are named in `Cyme-Missing`.
+    """
+    missing = getattr(names, "missing", None)
+    if missing:
+        request.responseHeaders.setRawHeaders(b"Cyme-Missing", [", ".join(missing).encode("ascii")])
+    return _json(request, 200, names)
+
+
+def added(request: Request, outcome: tuple[bool, Mapping[str, Any]]) -> bytes:
+    """201 with what was created, or 200 with what existed."""
+    created, details = outcome
+    return _json(request, 201 if created else 200, details)
+
+
+def done(request: Request, _: object) -> bytes:
+    """200 for a change that has nothing to tell."""
+    return _answer(request, 200, _OK)
+
+
+def linked(request: Request, _: object) -> bytes:
+    """201 for a relation that was made between two things."""
+    return _answer(request, 201, _OK)
+
+
+def text(request: Request, value: str) -> bytes:
+    """200 with plain text."""
+    return _answer(request, 200, value.encode("utf-8", "replace"), _TEXT)
+
+
+def scheduled(request: Request, _: object) -> bytes:
+    """202 for a change whose effect is not waited for."""
+    return _answer(request, 202, b'{"ok": "operation scheduled"}\n')
+
+
+def scheduled_addition(request: Request, outcome: tuple[bool, Mapping[str, Any]]) -> bytes:
+    """202 with the name of what was asked for."""
+    return _json(request, 202, {"name": outcome[1]["name"]})

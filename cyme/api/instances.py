@@ -1,0 +1,212 @@
+"""Routes of instances: the workers, what they consume from, how they are and what they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cyme.api import answers
+from cyme.api.apps import START_PARAMETERS
+from cyme.api.parameters import Flag, Names, Parameter, Seconds, Text, Whole
+from cyme.api.routing import DELETE, READ, WRITE, Route
+
+#: More processes than one machine runs; the bound keeps nonsense out of the database.
+MOST_CONCURRENCY = 10_000
+
+#: The longest wait for an effect; a client that wants more asks again.
+MOST_WAIT = 600.0
+
+_WAIT = Parameter(
+    name="wait", kind=Seconds(MOST_WAIT), description="how long to wait for the effect before answering"
+)
+
+INSTANCE_PARAMETERS = (
+    _WAIT,
+    Parameter(name="branch", kind=Text(128), description="the branch to run on; else the cluster picks one"),
+    Parameter(name="is_enabled", kind=Flag(), description="whether its worker is to run"),
+    Parameter(
+        name="max_concurrency",
+        kind=Whole(1, MOST_CONCURRENCY),
+        description="the most processes of its pool",
+    ),
+    Parameter(
+        name="min_concurrency",
+        kind=Whole(0, MOST_CONCURRENCY),
+        description="the least processes of its pool",
+    ),
+    Parameter(name="queues", kind=Names(), description="the queues to consume from, all of them declared"),
+    *START_PARAMETERS,
+)
+
+AUTOSCALE_PARAMETERS = (
+    Parameter(name="max", kind=Whole(1, MOST_CONCURRENCY), description="the most processes of the pool"),
+    Parameter(name="min", kind=Whole(0, MOST_CONCURRENCY), description="the least processes of the pool"),
+    _WAIT,
+)
+
+
+def _in_app(rest: str = "") -> tuple[str, ...]:
+    """The spellings of a place of one instance, its app named."""
+    return (f"/<app>/instances/<name>/{rest}", f"/<app>/instance/<name>/{rest}")
+
+
+def _anywhere(rest: str = "") -> tuple[str, ...]:
+    """The spellings of a place of one instance, its app named or not."""
+    return (*_in_app(rest), f"/instances/<name>/{rest}")
+
+
+def _asynchronously(paths: tuple[str, ...], segment: str = "<name>") -> tuple[str, ...]:
+    """The same paths with `!` before a segment."""
+    return tuple(path.replace(segment, f"!/{segment}") for path in paths)
+
+
+def _action(action: str, summary: str) -> Route:
+    def verb(controller: Any, name: str, app: str | None = None) -> Any:
+        return getattr(controller.instances, action)(app, name)
+
+    return Route(
+        paths=_anywhere(f"{action}/"),
+        asynchronous_paths=_asynchronously(_anywhere(f"{action}/")),
+        methods=WRITE,
+        summary=summary,
+        verb=verb,
+        answer=answers.done,
+        scheduled=answers.scheduled,
+        answers=((200, "it is asked for, durably"),),
+    )
+
+
+_CONSUMER = _anywhere("queues/<queue>/")
+_CONSUMER_ASYNCHRONOUSLY = (*_asynchronously(_CONSUMER), *_asynchronously(_CONSUMER, "<queue>"))
+
+ROUTES = (
+    Route(
+        paths=("/<app>/instances/", "/instances/"),
+        methods=READ,
+        summary="the names of the instances, over all branches",
+        verb=lambda controller, app=None: controller.instances.all(app),
+        answer=answers.listing,
+        answers=((200, "the names"),),
+    ),
+    Route(
+        paths=("/<app>/instances/",),
+        asynchronous_paths=("/<app>/instances/!/",),
+        methods=WRITE,
+        summary="create an instance with a generated name",
+        parameters=INSTANCE_PARAMETERS,
+        verb=lambda controller, app, **given: controller.instances.add(app, None, **given),
+        answer=answers.added,
+        scheduled=answers.scheduled_addition,
+        answers=((201, "the new instance"),),
+        awaits=True,
+    ),
+    Route(
+        paths=_anywhere(),
+        methods=READ,
+        summary="an instance: how it is declared and how it is",
+        verb=lambda controller, name, app=None: controller.instances.get(app, name),
+        answer=answers.document,
+        answers=((200, "the instance"),),
+    ),
+    Route(
+        paths=_in_app(),
+        asynchronous_paths=_asynchronously(_in_app()),
+        methods=WRITE,
+        summary="create an instance, or change it",
+        parameters=INSTANCE_PARAMETERS,
+        verb=lambda controller, app, name, **given: controller.instances.add(app, name, **given),
+        answer=answers.added,
+        scheduled=answers.scheduled_addition,
+        answers=((201, "the new instance"), (200, "the instance, which existed")),
+        awaits=True,
+    ),
+    Route(
+        paths=_anywhere(),
+        asynchronous_paths=_asynchronously(_anywhere()),
+        methods=DELETE,
+        summary="delete an instance; its worker stops warmly",
+        verb=lambda controller, name, app=None: controller.instances.delete(app, name),
+        answer=answers.done,
+        scheduled=answers.scheduled,
+        answers=((200, "it is forgotten"),),
+    ),
+    _action("restart", "restart the worker of an instance warmly"),
+    _action("enable", "have the worker of an instance run"),
+    _action("disable", "have the worker of an instance stopped"),
+    Route(
+        paths=_anywhere("stats/"),
+        methods=READ,
+        summary="configuration details and what the worker says of itself",
+        verb=lambda controller, name, app=None: controller.instances.stats(app, name),
+        answer=answers.document,
+        answers=((200, "the statistics"),),
+    ),
+    Route(
+        paths=_anywhere("autoscale/"),
+        methods=READ,
+        summary="the bounds of the pool",
+        verb=lambda controller, name, app=None: controller.instances.autoscale(app, name),
+        answer=answers.document,
+        answers=((200, "max and min"),),
+    ),
+    Route(
+        paths=_anywhere("autoscale/"),
+        asynchronous_paths=_asynchronously(_anywhere("autoscale/")),
+        methods=WRITE,
+        summary="change the bounds of the pool; what is not given stays",
+        parameters=AUTOSCALE_PARAMETERS,
+        verb=lambda controller, name, app=None, **given: controller.instances.set_autoscale(
+            app, name, **given
+        ),
+        answer=answers.document,
+        scheduled=answers.scheduled,
+        answers=((200, "max and min"),),
+        awaits=True,
+    ),
+    Route(
+        paths=_anywhere("log/"),
+        methods=READ,
+        summary="the last lines of the worker's log",
+        parameters=(
+            Parameter(name="tail", kind=Whole(1, 10_000), description="how many lines; 100 without it"),
+        ),
+        verb=lambda controller, name, app=None, **given: controller.instances.log(app, name, **given),
+        answer=answers.text,
+        answers=((200, "the lines, as text"),),
+    ),
+    Route(
+        paths=_anywhere("queues/"),
+        methods=READ,
+        summary="the queues that the worker consumes from now, each with its declaration",
+        verb=lambda controller, name, app=None: controller.instances.consumers(app, name),
+        answer=answers.document,
+        answers=((200, "the queues by name"),),
+    ),
+    Route(
+        paths=_CONSUMER,
+        asynchronous_paths=_CONSUMER_ASYNCHRONOUSLY,
+        methods=WRITE,
+        summary="have an instance consume from a queue",
+        parameters=(_WAIT,),
+        verb=lambda controller, name, queue, app=None, **given: controller.instances.consume(
+            app, name, queue, **given
+        ),
+        answer=answers.linked,
+        scheduled=answers.scheduled,
+        answers=((201, "it consumes from it"),),
+        awaits=True,
+    ),
+    Route(
+        paths=_CONSUMER,
+        asynchronous_paths=_CONSUMER_ASYNCHRONOUSLY,
+        methods=DELETE,
+        summary="have an instance stop consuming from a queue",
+        parameters=(_WAIT,),
+        verb=lambda controller, name, queue, app=None, **given: controller.instances.cancel(
+            app, name, queue, **given
+        ),
+        answer=answers.done,
+        scheduled=answers.scheduled,
+        answers=((200, "it no longer consumes from it"),),
+        awaits=True,
+    ),
+)

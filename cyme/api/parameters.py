@@ -1,0 +1,239 @@
+"""What a request may say besides its path: declared parameters, each with its type and range.
+
+A declaration is all there is to know of a parameter: requests are checked against it
+and the API's description is made from it. What depends on more than one value (names,
+min and max together) is the controller's to judge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+from twisted.web.server import Request
+
+from cyme.api import jsontext
+from cyme.api.bodies import body_fields, query_fields
+from cyme.errors import InvalidParameter
+
+#: How much of a parameter's name an error repeats, in characters.
+QUOTED = 64
+
+
+class Kind(Protocol):
+    """A type of parameter: how it is written in text and in JSON."""
+
+    @property
+    def takes(self) -> str:
+        """What a value must be, as the end of the sentence "takes …"."""
+
+    def from_text(self, text: str) -> Any:
+        """Read a value of a query or a form.
+
+        :raises ValueError: when it is none.
+        """
+
+    def from_json(self, value: Any) -> Any:
+        """Read a value of a JSON object.
+
+        :raises ValueError: when it is none.
+        """
+
+
+@frozen
+class Text:
+    """Any text.
+
+    :ivar most: characters; the default is far under what the kernel takes as one
+        argument of a command (128 KiB).
+    """
+
+    most: int = 16_384
+
+    @property
+    def takes(self) -> str:
+        return f"text of at most {self.most} characters, without NUL"
+
+    def from_text(self, text: str) -> str:
+        if len(text) > self.most or jsontext.FORBIDDEN.search(text):
+            raise ValueError
+        return text
+
+    def from_json(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError
+        return self.from_text(value)
+
+
+@frozen
+class Whole:
+    """A whole number in a range, both ends included."""
+
+    least: int
+    most: int
+
+    @property
+    def takes(self) -> str:
+        return f"a whole number from {self.least} to {self.most}"
+
+    def from_text(self, text: str) -> int:
+        # Not `int` alone: it also takes white space, underscores and digits of other scripts.
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise ValueError
+        return self.from_json(int(text))
+
+    def from_json(self, value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not self.least <= value <= self.most:
+            raise ValueError
+        return value
+
+
+@frozen
+class Seconds:
+    """A duration in seconds, from none to `most`."""
+
+    most: float
+
+    @property
+    def takes(self) -> str:
+        return f"a number of seconds from 0 to {self.most:g}"
+
+    def from_text(self, text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+            raise ValueError
+        return self.from_json(float(text))
+
+    def from_json(self, value: Any) -> float:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= self.most:
+            raise ValueError
+        return float(value)
+
+
+@frozen
+class Flag:
+    """Yes or no."""
+
+    takes = "one of true, false, 1, 0, yes, no"
+
+    def from_text(self, text: str) -> bool:
+        word = text.lower()
+        if word in ("true", "1", "yes"):
+            return True
+        if word in ("false", "0", "no"):
+            return False
+        raise ValueError
+
+    def from_json(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+
+
+@frozen
+class Names:
+    """Several names; in text they are separated by commas."""
+
+    most: int = 1000
+
+    @property
+    def takes(self) -> str:
+        return f"at most {self.most} names, separated by commas or as a JSON list"
+
+    def from_text(self, text: str) -> list[str]:
+        return self.from_json([name.strip() for name in text.split(",")])
+
+    def from_json(self, value: Any) -> list[str]:
+        if not isinstance(value, list) or len(value) > self.most:
+            raise ValueError
+        if not all(isinstance(name, str) and name and not jsontext.FORBIDDEN.search(name) for name in value):
+            raise ValueError
+        return value
+
+
+@frozen
+class Object:
+    """A JSON object; in a query or a form it is given as its JSON text."""
+
+    takes = f"a JSON object, at most {jsontext.MOST_DEPTH} levels deep, no key twice"
+
+    def from_text(self, text: str) -> dict[str, Any]:
+        return self.from_json(jsontext.loads(text))
+
+    def from_json(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValueError
+        return value
+
+
+@frozen(kw_only=True)
+class Parameter:
+    """One parameter of a route.
+
+    :ivar aliases: other spellings of `name`.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    aliases: tuple[str, ...] = ()
+
+
+class Reader:
+    """Reads the parameters that one route declares from its requests."""
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        self._known: Mapping[str, Parameter] = {
+            spelling: parameter
+            for parameter in parameters
+            for spelling in (parameter.name, *parameter.aliases)
+        }
+        names = ", ".join(parameter.name for parameter in parameters)
+        self._unknown = f"is not known here; this takes {names or 'no parameters'}"
+
+    def query(self, request: Request) -> dict[str, Any]:
+        """The parameters that the query string gives, those without a value left out.
+
+        :raises InvalidParameter: when one is unknown, given twice or not what it takes.
+        :raises MalformedRequest: when the query string can't be read.
+        """
+        return self._read(query_fields(request), _from_text)
+
+    def query_and_body(self, request: Request) -> dict[str, Any]:
+        """The same of query string and body together; the query string wins.
+
+        :raises MalformedBody: when the body can't be read.
+        """
+        fields, are_json = body_fields(request)
+        given = self._read(fields, _from_json if are_json else _from_text)
+        given.update(self.query(request))
+        return given
+
+    def _read(self, fields: Iterable[tuple[str, Any]], convert: Callable[[Kind, Any], Any]) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+        seen: set[str] = set()
+        for name, value in fields:
+            parameter = self._known.get(name)
+            if parameter is None:
+                raise InvalidParameter(name[:QUOTED], self._unknown)
+            if parameter.name in seen:
+                raise InvalidParameter(name, "is given twice")
+            seen.add(parameter.name)
+            if value is None or value == "":
+                continue
+            try:
+                given[parameter.name] = convert(parameter.kind, value)
+            except jsontext.NotJSON as error:
+                raise InvalidParameter(name, f"takes {parameter.kind.takes}: {error}") from None
+            except ValueError:
+                raise InvalidParameter(name, f"takes {parameter.kind.takes}") from None
+        return given
+
+
+def _from_text(kind: Kind, value: Any) -> Any:
+    return kind.from_text(value)
+
+
+def _from_json(kind: Kind, value: Any) -> Any:
+    return kind.from_json(value)

@@ -1,0 +1,146 @@
+"""The command `cyme-branch`: a branch in the terminal, or as a daemon, by twistd's own runner."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from twisted.application.service import ServiceMaker
+from twisted.python.usage import UsageError
+from twisted.scripts._twistd_unix import ServerOptions
+from twisted.scripts.twistd import runApp
+
+from cyme.errors import CannotStart
+from cyme.options import Options
+from cyme.readers import path
+from cyme.rootfolder import RootFolder
+from cyme.settings import Option, read_one
+
+
+def user(text: str) -> int:
+    """Read a user's name or number."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise ValueError(f"there is no user {text!r}") from None
+
+
+def group(text: str) -> int:
+    """Read a group's name or number."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        return grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise ValueError(f"there is no group {text!r}") from None
+
+
+def umask(text: str) -> int:
+    """Read a file creation mask."""
+    if not re.fullmatch(r"0?[0-7]{1,3}", text):
+        raise ValueError(f"{text!r} is not a mask: three octal digits, like 027")
+    return int(text, 8)
+
+
+#: What the process is told, beside what the branch is; on the command line only.
+PROCESS_OPTIONS: tuple[Option, ...] = (
+    Option(
+        "pidfile",
+        None,
+        None,
+        path,
+        "File that the process id is written to. Without it there is none, or branch.pid in the root folder"
+        " with --detach.",
+    ),
+    Option("uid", None, None, user, "User to become, by name or number, once everything is opened as root."),
+    Option("gid", None, None, group, "Group to become, by name or number; else the first group of --uid."),
+    Option("umask", None, None, umask, "File creation mask, octal; else the shell's, or 077 for a daemon."),
+)
+
+
+class BranchOptions(Options):
+    """What `cyme-branch` takes: the branch's options, and those of the process."""
+
+    command = "cyme-branch"
+    synopsis = "Usage: cyme-branch [options] [address]"
+
+    optFlags = [
+        ["detach", None, "Leave the terminal: become a daemon that logs to branch.log in the root folder."],
+    ]
+    optParameters = [[one.name, one.short, one.default, one.help] for one in PROCESS_OPTIONS]
+
+    def _is_daemon(self) -> bool:
+        return bool(self["detach"])
+
+    def _settle(self) -> None:
+        super()._settle()
+        for option in PROCESS_OPTIONS:
+            text = self[option.name]
+            if text is not None:
+                self[option.name] = read_one(option, [text], f"--{option.name}")
+        if self["detach"] and self["pidfile"] is None:
+            self["pidfile"] = os.path.join(self.settings.instance_dir, "branch.pid")
+
+
+def runner_options(options: BranchOptions) -> ServerOptions:
+    """What twistd's runner needs to know to run a branch."""
+    arguments = ["--no_save", "--originalname", f"--pidfile={options['pidfile'] or ''}"]
+    if not options["detach"]:
+        arguments.append("--nodaemon")
+    for name, digits in (("uid", "d"), ("gid", "d"), ("umask", "o")):
+        if options[name] is not None:
+            arguments.append(f"--{name}={options[name]:{digits}}")
+    config = ServerOptions()
+    config.parseOptions(arguments)
+    maker = ServiceMaker("Cyme", "cyme.tap", "", "cyme")
+    config.subCommand = maker.tapname
+    config.loadedPlugins = {maker.tapname: maker}
+    config.subOptions = options
+    options.parent = config
+    return config
+
+
+def cyme_branch(arguments: Sequence[str] | None = None) -> None:
+    """Run `cyme-branch` (requirements R3 to R12).
+
+    :param arguments: in place of the command line's.
+    """
+    options = BranchOptions()
+    try:
+        options.parseOptions(arguments)
+    except UsageError as refusal:
+        _end(f"{refusal}\nTry 'cyme-branch --help'.")
+    try:
+        _make_room(options)
+    except CannotStart as refusal:
+        _end(str(refusal))
+    runApp(runner_options(options))
+
+
+def _make_room(options: BranchOptions) -> None:
+    """Make the root folder for the user that the branch is to become, and see that it is free.
+
+    A daemon says what it can't do where nobody looks, so the likeliest is tried before.
+
+    :raises CannotStart: when it can't be made, or another branch holds it.
+    """
+    root = RootFolder(options.settings.instance_dir, generate_id=str)
+    is_new = not os.path.isdir(root.path)
+    root.create()
+    if is_new and options["uid"] is not None:
+        gid = options["gid"] if options["gid"] is not None else pwd.getpwuid(options["uid"]).pw_gid
+        os.chown(root.path, options["uid"], gid)
+    if options["detach"]:
+        root.check_free()
+
+
+def _end(problem: str) -> NoReturn:
+    sys.stderr.write(f"cyme-branch: {problem}\n")
+    sys.exit(1)

@@ -1,0 +1,87 @@
+"""Declarations as the JSON that users read; keys in the order of the product document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cyme import brokers
+from cyme.declarations import App, Instance, Queue
+
+
+def app_details(app: App, default_broker: str) -> dict[str, Any]:
+    """An app's configuration.
+
+    :param default_broker: the broker of apps that name none.
+    """
+    return {
+        "name": app.name,
+        "broker": brokers.parts(app.broker or default_broker),
+        "celery_app": app.celery_app,
+        "arguments": app.arguments,
+        "extra_config": app.extra_config,
+        "pool": app.pool,
+    }
+
+
+def queue_details(queue: Queue) -> dict[str, Any]:
+    """A queue declaration: null for what was not given (requirements T7), and what holds then."""
+    return {
+        "name": queue.name,
+        "exchange": queue.exchange,
+        "exchange_type": queue.exchange_type,
+        "routing_key": queue.routing_key,
+        "options": json.loads(queue.options) if queue.options is not None else None,
+        "effective": {
+            "exchange": queue.exchange or queue.name,
+            "exchange_type": queue.exchange_type or "direct",
+            "routing_key": queue.routing_key or queue.name,
+        },
+    }
+
+
+def broker_of(instance: Instance, app: App | None, default_broker: str) -> str:
+    """The URL of the broker that an instance's worker talks to."""
+    return instance.broker or (app.broker if app is not None else None) or default_broker
+
+
+def instance_details(
+    instance: Instance, app: App | None, default_broker: str, status: Mapping[str, Any]
+) -> dict[str, Any]:
+    """An instance: what it is started with, its app's words where it has none of its own, and how it is.
+
+    :param app: its app; None if that was deleted meanwhile.
+    :param status: see `ISupervisor.status`.
+    """
+    words = app if app is not None else App(name=instance.app)
+    return {
+        "is_enabled": instance.is_enabled,
+        "name": instance.name,
+        "queues": list(instance.queues),
+        "broker": brokers.parts(broker_of(instance, app, default_broker)),
+        "max_concurrency": instance.max_concurrency,
+        "min_concurrency": instance.min_concurrency,
+        "app": instance.app,
+        "branch": instance.branch,
+        "pool": instance.pool or words.pool,
+        "arguments": instance.arguments or words.arguments,
+        "extra_config": instance.extra_config or words.extra_config,
+        "celery_app": instance.celery_app or words.celery_app,
+        **status,
+    }
+
+
+def lost() -> dict[str, Any]:
+    """The status of an instance whose branch is away: nobody can say how it is."""
+    return {
+        "state": "lost",
+        "pid": None,
+        "node": None,
+        "started_at": None,
+        "last_pong": None,
+        "failures": None,
+        "next_attempt": None,
+        "last_exit": None,
+        "problems": ["its branch is away"],
+    }

@@ -1,0 +1,77 @@
+"""The controller itself: the verbs together, and their other side on this branch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zope.interface import implementer
+
+from cyme.controller.apps import Apps
+from cyme.controller.branches import Branches
+from cyme.controller.instances import Instances
+from cyme.controller.owner import BranchActor, InstanceActor
+from cyme.controller.queues import Queues
+from cyme.declarations import Declaration, Instance
+from cyme.interfaces import IController
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from cyme.actors import Actors
+    from cyme.interfaces import ICatalogue, ISupervisor
+    from cyme.presence import Presence
+
+
+@implementer(IController)
+class Controller:
+    """Every verb of Cyme; see the package's docstring for how to use it.
+
+    :param default_broker: gives the URL of the broker of apps that name none; asked at each use.
+    """
+
+    def __init__(
+        self,
+        catalogue: ICatalogue,
+        supervisor: ISupervisor,
+        actors: Actors,
+        presence: Presence,
+        branch_id: str,
+        default_broker: Callable[[], str],
+    ) -> None:
+        self.apps = Apps(catalogue, actors, default_broker)
+        self.queues = Queues(catalogue, actors)
+        self.instances = Instances(catalogue, supervisor, actors, presence, branch_id, default_broker)
+        self.branches = Branches(presence)
+
+
+def make_controller(
+    clock: IReactorTime,
+    catalogue: ICatalogue,
+    supervisor: ISupervisor,
+    actors: Actors,
+    presence: Presence,
+    branch_id: str,
+    default_broker: Callable[[], str],
+) -> Controller:
+    """The controller of a branch, and in `actors` the other side of its verbs.
+
+    Start `actors` when the catalogue is loaded: then this branch answers for its instances.
+
+    :param default_broker: gives the URL of the broker of apps that name none; asked at each use.
+    """
+
+    def own_instances() -> list[str]:
+        return [one.name for one in catalogue.instances() if one.branch == branch_id]
+
+    def declarations_changed(declarations: tuple[Declaration, ...]) -> None:
+        for one in declarations:
+            if isinstance(one, Instance):
+                mine = one.branch == branch_id and not one.deleted
+                (actors.own if mine else actors.disown)("Instance", one.name)
+
+    owner = InstanceActor(clock, catalogue, supervisor, branch_id, default_broker)
+    actors.register("Instance", owner, own_instances, accepts=True)
+    actors.register("Branch", BranchActor(owner), lambda: [branch_id])
+    catalogue.subscribe(declarations_changed)
+    return Controller(catalogue, supervisor, actors, presence, branch_id, default_broker)

@@ -1,0 +1,120 @@
+"""From what people type to values: one reader for each kind of setting.
+
+A reader takes a text and returns a value, or raises ValueError with the reason, in words
+that follow the name of what was set: "--sup-interval: 'x' is not a number of seconds".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from math import isfinite
+from urllib.parse import urlsplit
+
+from cyme.brokers import AMQP, checked, transport_of
+from cyme.errors import InvalidParameter
+
+#: What `--broker` takes instead of a URL to ask for a private Redis.
+EMBEDDED = "embedded"
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def seconds(least: float) -> Callable[[str], float]:
+    """Make a reader of durations of at least `least` seconds."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not isfinite(value) or value < least:
+            raise ValueError(f"{text!r} is not a number of seconds of at least {least:g}")
+        return value
+
+    return read
+
+
+def one_of(*words: str, synonyms: Mapping[str, str] | None = None) -> Callable[[str], str]:
+    """Make a reader of one of some words, in any case."""
+    known = {word.lower(): word for word in words} | dict(synonyms or {})
+
+    def read(text: str) -> str:
+        if text.lower() not in known:
+            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+        return known[text.lower()]
+
+    return read
+
+
+def name(text: str) -> str:
+    """Read a branch id."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is not a name: letters, digits, '.', '_' and '-', at most 128, a letter or digit first"
+        )
+    return text
+
+
+def path(text: str) -> str:
+    """Read a path; what is relative is relative to the folder that the command is started in."""
+    if "\0" in text:
+        raise ValueError(f"{text!r} is not a path")
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def log_path(text: str) -> str:
+    """Read a path, or `-` for standard output."""
+    return text if text == "-" else path(text)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes, as `1048576`, `1024k` or `1M`."""
+    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)", text.lower())
+    if match is None or int(match[1]) == 0:
+        raise ValueError(f"{text!r} is not a number of bytes, like 1048576, 1024k or 1M")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def url(text: str) -> str:
+    """Read a URL with a scheme; the text is left out of the refusal, it may hold a password."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+_.-]*:/", text) or re.search(r"\s", text):
+        raise ValueError("this is not a URL: SCHEME://USER:PASSWORD@HOST:PORT/PATH")
+    return text
+
+
+def broker(text: str) -> str:
+    """Read a broker's URL, or the word for the private one."""
+    try:
+        return text if text == EMBEDDED else checked(text)
+    except InvalidParameter as refusal:
+        raise ValueError(f"{refusal.problem}; or '{EMBEDDED}'") from None
+
+
+def amqp_url(text: str) -> str:
+    """Read the URL of an AMQP broker."""
+    if transport_of(text) not in AMQP:
+        raise ValueError("this is not a URL that begins with amqp:// or amqps://")
+    return broker(text)
+
+
+def origin(text: str) -> str:
+    """Read a web origin, as browsers send it, or `*`."""
+    if text == "*":
+        return text
+    parts = urlsplit(text)
+    bare = f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in text or text != bare:
+        raise ValueError(f"{text!r} is not an origin: http://HOST[:PORT] or https://HOST[:PORT], no path")
+    return text.lower()
+
+
+def truth(text: str) -> bool:
+    """Read a switch, in the environment or a file."""
+    if text.lower() not in _TRUE | _FALSE:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text.lower() in _TRUE

@@ -1,0 +1,224 @@
+"""What `twistd cyme` runs: the options, and the service that all concrete classes make together."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import uuid4
+
+from twisted.application.internet import backoffPolicy
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import ILogObserver, Logger
+
+from cyme import __version__
+from cyme.branch import Branch, Parts, Readiness, Refusals
+from cyme.broker_choice import amqp_answers
+from cyme.brokers import redacted
+from cyme.embedded import EmbeddedRedis, find_server
+from cyme.errors import CannotStart
+from cyme.logs import Log, escaped
+from cyme.options import Options
+from cyme.rootfolder import RootFolder
+from cyme.settings import Settings
+from cyme.stopsignals import StopSignals
+from cyme.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from cyme.interfaces import ILauncher
+
+__all__ = ["Options", "makeService"]
+
+_log = Logger()
+
+
+def makeService(options: Options) -> Branch:
+    """Build a branch; nothing is opened, read or started before its `startService`."""
+    from twisted.internet import reactor
+
+    return make_branch(reactor, options.settings, logs_itself=not _twistd_logs(options))
+
+
+def _twistd_logs(options: Options) -> bool:
+    """Whether `twistd` was told how to log, or was not what parsed the options."""
+    return options.parent is None or bool(options.parent.get("logger") or options.parent.get("syslog"))
+
+
+def make_branch(reactor: Any, settings: Settings, *, logs_itself: bool) -> Branch:
+    """Build a branch.
+
+    :param reactor: the reactor, with all that a posix one provides.
+    :param logs_itself: whether the branch brings its application a log observer.
+    """
+    from cyme.workers.launcher import ProcessLauncher
+
+    log = Log(settings.logfile, format=settings.log_format, level=settings.loglevel)
+    root = RootFolder(settings.instance_dir, generate_id=lambda: str(uuid4()))
+    launcher = ProcessLauncher(reactor)
+    host = socket.gethostname()
+
+    def assemble(branch_id: str, broker: str, readiness: Readiness) -> Parts:
+        return _assemble(reactor, settings, root.path, launcher, host, branch_id, broker, readiness)
+
+    def heed_signals(hurry: Callable[[], None]) -> None:
+        reactor.callWhenRunning(StopSignals(reactor, lambda: _stop(reactor), hurry).install)
+
+    return Branch(
+        reactor,
+        settings,
+        root,
+        EmbeddedRedis(reactor, launcher, root.join(".redis"), find_server=find_server, env=dict(os.environ)),
+        Watchdog(reactor, log.fileno),
+        assemble=assemble,
+        answers=amqp_answers,
+        redacted=redacted,
+        refusals=Refusals(
+            at_start=lambda problem: _refuse(settings, problem),
+            later=lambda: _fail(reactor),
+        ),
+        observe=(lambda: _observe(log, settings, root)) if logs_itself else None,
+        heed_signals=heed_signals,
+        host=host,
+    )
+
+
+def _assemble(
+    reactor: Any,
+    settings: Settings,
+    root: str,
+    launcher: ILauncher,
+    host: str,
+    branch_id: str,
+    broker: str,
+    readiness: Readiness,
+) -> Parts:
+    """Build the parts of a branch; they come from modules that only a branch that starts needs."""
+    from cyme.actors import Actors
+    from cyme.api.site import make_site
+    from cyme.bus.local import LocalBus
+    from cyme.catalogue import Catalogue
+    from cyme.controller.facade import make_controller
+    from cyme.inflight import InFlight
+    from cyme.planning import Policy
+    from cyme.presence import Identity, Presence
+    from cyme.remote import RemoteControl
+    from cyme.store import SQLStore
+    from cyme.supervisor.resolving import Defaults
+    from cyme.supervisor.service import Supervisor
+    from cyme.workers.service import Workers
+
+    store = SQLStore(reactor, settings.database)
+    catalogue = Catalogue(reactor, store, branch_id)
+    workers = Workers(
+        reactor,
+        launcher,
+        root,
+        celery_loglevel=settings.worker_loglevel,
+        warm_timeout=settings.warm_timeout,
+    )
+    remote = RemoteControl(
+        reactor, retry_policy=backoffPolicy(initialDelay=0.5, maxDelay=10.0, jitter=random.random)
+    )
+    supervisor = Supervisor(
+        reactor,
+        catalogue,
+        workers,
+        remote,
+        branch_id=branch_id,
+        defaults=lambda: Defaults(broker=broker, host=host),
+        interval=settings.sup_interval,
+        policy=Policy(wait_after_broker_revived=settings.wait_after_broker_revived),
+        jitter=random.random,
+    )
+    presence = Presence(
+        Identity(
+            id=branch_id,
+            version=__version__,
+            loglevel=settings.loglevel,
+            logfile=settings.logfile,
+            sup_interval=settings.sup_interval,
+        ),
+        root=root,
+        count_instances=lambda: sum(one.branch == branch_id for one in catalogue.instances()),
+        getloadavg=os.getloadavg,
+        statvfs=os.statvfs,
+    )
+    actors = Actors(reactor, LocalBus(reactor), branch_id, presence.members)
+    controller = make_controller(reactor, catalogue, supervisor, actors, presence, branch_id, lambda: broker)
+    site = make_site(
+        reactor,
+        controller,
+        max_request_body=settings.max_request_body,
+        allowed_origins=settings.allow_origin,
+        check_host=settings.http is not None and settings.http.is_only_loopback,
+        readiness=readiness,
+    )
+    # Twisted's words about a factory that starts are of no use to operators.
+    site.noisy = False
+    site.resource = in_flight = InFlight(site.resource)
+    return Parts(
+        store=store,
+        catalogue=catalogue,
+        workers=workers,
+        remote=remote,
+        supervisor=supervisor,
+        actors=actors,
+        presence=presence,
+        site=site,
+        in_flight=in_flight.none,
+    )
+
+
+def _observe(log: Log, settings: Settings, root: RootFolder) -> ILogObserver:
+    """Open the log, before anything else.
+
+    :raises CannotStart: when that fails.
+    """
+    if settings.logfile is not None and os.path.dirname(settings.logfile) == root.path:
+        root.create()
+    try:
+        return log.observer()
+    except OSError as problem:
+        raise CannotStart(
+            f"the log file {settings.logfile} can't be opened: {problem.strerror}; --logfile names another"
+        ) from None
+
+
+def _refuse(settings: Settings, problem: CannotStart) -> NoReturn:
+    """Say why the branch can't start in one line, and end the process with status 1.
+
+    Raised to the top, the error lets twistd tidy up: remove its pid file, and tell a parent
+    that waits for the daemon to start. Its traceback would say nothing more.
+    """
+    if settings.logfile is not None:
+        _log.critical("{problem}", problem=str(problem))
+    if sys.__stderr__ is not None:
+        sys.__stderr__.write(f"cyme: {escaped(str(problem))}\n")
+        sys.__stderr__.flush()
+    sys.excepthook = lambda *_: None
+    raise problem
+
+
+def _stop(reactor: Any) -> None:
+    try:
+        reactor.stop()
+    except ReactorNotRunning:
+        # It is being stopped by somebody else.
+        pass
+
+
+def _fail(reactor: Any) -> None:
+    """Stop in good order, then end with status 1: twistd itself knows no way to say it."""
+    atexit.register(_exit_with_failure)
+    reactor.callWhenRunning(_stop, reactor)
+
+
+def _exit_with_failure() -> None:
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    os._exit(1)

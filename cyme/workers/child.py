@@ -1,0 +1,160 @@
+"""What runs first in each child process of a branch; then Celery, or another program.
+
+It makes the process findable before it makes it useful:
+
+1. It leads a session of its own, so that neither Ctrl-C in the branch's terminal nor the
+   branch's end reaches it, and its whole process group can be signalled.
+2. It writes its record: who it is. The branch may be killed at any moment; because the
+   child itself writes the record, no worker can live that the next start of the branch
+   does not know. The record is in place some milliseconds after the process is.
+3. `celery ...` runs in this interpreter, since to start a second one would cost the time
+   again that the first took; any other program is exec'ed.
+
+The launcher (`cyme.workers.launcher`) runs this file by its path. It imports nothing but the
+standard library, and before the record is written next to nothing of that.
+
+Note [Import path]: Python puts the folder of a script first on `sys.path`. Here that would
+be this folder, whose modules are nobody's business but Cyme's, so it is replaced by what
+`python -m celery` has there, the working directory. `cyme` itself is imported before that.
+A branch that keeps its files in `cyme/branch1` makes a folder `cyme` in the working
+directory, and that would pass for a package where Cyme is installed in editable mode.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+#: The environment variables that tell the child about itself. Gone before Celery starts, so
+#: that what tasks start does not take itself for a worker.
+RECORD = "CYME_CHILD_RECORD"
+IDENTITY = "CYME_CHILD_IDENTITY"
+
+#: The file descriptor of the pipe by which it says that it serves: one byte.
+READY_FD = 3
+
+
+def main() -> None:
+    """Become what the command line says."""
+    os.setsid()
+    os.set_inheritable(READY_FD, False)
+    argv = sys.argv[1:]
+    write_record(os.environ.pop(RECORD), os.environ.pop(IDENTITY))
+    if argv[0] == "celery":
+        set_import_path()
+        run_celery(argv)
+    else:
+        execute(argv)
+
+
+def write_record(path: str, identity: str) -> None:
+    """Write who this process is, for its owner's eyes, in one piece or not at all."""
+    import json
+    import time
+
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+        # Field 22; see `cyme.workers.proc.parse_stat`, which is too much to import here.
+        start_ticks = int(file.read().rpartition(")")[2].split()[19])
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot_id = file.read().strip()
+    record = {
+        "pid": os.getpid(),
+        "start_ticks": start_ticks,
+        "boot_id": boot_id,
+        "started_at": time.time(),
+        "identity": identity,
+    }
+    new = f"{path}.{os.getpid()}"
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(record, file)
+    os.rename(new, path)
+
+
+def execute(argv: list[str]) -> None:
+    """Become another program."""
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as problem:
+        # 127, as a shell says it.
+        print(f"{argv[0]} can't be run: {problem}", file=sys.stderr, flush=True)
+        os._exit(127)
+
+
+def set_import_path() -> None:
+    """Have the path that `python -m celery` has; see Note [Import path]."""
+    if getattr(sys.flags, "safe_path", False):
+        return
+    del sys.path[0]
+    import cyme  # noqa: F401
+
+    sys.path.insert(0, os.getcwd())
+
+
+def run_celery(argv: list[str]) -> None:
+    """Run `celery -A APP worker ...` in this process, and say when the worker serves.
+
+    Note [Lean command line]: this calls the `worker` command as `celery.bin.celery` would, but
+    does not import that module, which imports every other command with it (a REPL among them),
+    and each plug-in of Celery's command line that is installed. That makes up a third of a
+    worker's time to start.
+    """
+    arguments = parse_celery(argv)
+    # SIGHUP makes Celery exec `python ARGV[0] ...`, which works with its console script only.
+    sys.argv = [os.path.join(os.path.dirname(sys.executable), "celery"), *argv[1:]]
+    # Pool processes are forked before the worker serves, and would hold the pipe.
+    os.register_at_fork(after_in_child=close_ready)
+
+    from celery import maybe_patch_concurrency
+
+    # For eventlet and gevent, before anything else of Celery is imported.
+    maybe_patch_concurrency()
+
+    from celery.app.utils import find_app
+    from celery.bin.base import CLIContext
+    from celery.bin.worker import worker
+    from celery.signals import worker_ready
+
+    try:
+        app = find_app(arguments.app)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        sys.exit(f"Unable to load the Celery app {arguments.app}")
+    worker_ready.connect(say_ready, weak=False)
+    for kind in ("worker", "preload"):
+        worker.params.extend(app.user_options.get(kind, ()))
+    worker.main(
+        arguments.worker,
+        prog_name="celery worker",
+        auto_envvar_prefix="CELERY_WORKER",
+        obj=CLIContext(app=app, no_color=True, workdir=None),
+    )
+
+
+class parse_celery:
+    """The command line `celery --no-color -A APP worker ...`, and no other."""
+
+    def __init__(self, argv: list[str]) -> None:
+        _, _, _, self.app, _, *self.worker = argv
+
+
+def say_ready(**_: object) -> None:
+    """Tell the launcher that the worker serves; it may be gone."""
+    try:
+        os.write(READY_FD, b"1")
+    except OSError:
+        pass
+    close_ready()
+
+
+def close_ready() -> None:
+    """Close this process's end of the pipe, once."""
+    global READY_FD
+    fd, READY_FD = READY_FD, -1
+    if fd >= 0:
+        os.close(fd)
+
+
+if __name__ == "__main__":
+    main()

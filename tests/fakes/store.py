@@ -1,0 +1,46 @@
+"""A store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from cyme.declarations import Declaration
+from cyme.interfaces import IStore
+
+
+@implementer(IStore)
+class MemoryStore:
+    """Keeps declarations for as long as it lives.
+
+    :ivar fail_with: what every call fails with; None for no failure.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, ...], Declaration] = {}
+        self.fail_with: Exception | None = None
+
+    def open(self) -> None:
+        pass
+
+    def load(self) -> Deferred[tuple[Declaration, ...]]:
+        return self._answer(tuple(self.rows.values()))
+
+    def save(self, declarations: Sequence[Declaration]) -> Deferred[None]:
+        if self.fail_with is None:
+            self.rows.update({(one.kind, *one.key): one for one in declarations})
+        return self._answer(None)
+
+    def remove(self, declarations: Sequence[Declaration]) -> Deferred[None]:
+        if self.fail_with is None:
+            for one in declarations:
+                self.rows.pop((one.kind, *one.key), None)
+        return self._answer(None)
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+    def _answer(self, result):  # type: ignore[no-untyped-def]
+        return succeed(result) if self.fail_with is None else fail(self.fail_with)

@@ -1,0 +1,80 @@
+"""The sample session of the README, run as it is written."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import cyme
+from twisted.internet.threads import deferToThread
+
+from tests.functional.branchcase import BranchTestCase
+from tests.support.brokers import OnEmbedded, OnRabbitMQ
+
+README = Path(cyme.__file__).resolve().parent.parent / "README.rst"
+
+#: The statuses of the session's requests, in their order.
+STATUSES = {
+    "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 404],
+    "Your own Celery application": [201],
+}
+
+
+def commands(section: str) -> list[str]:
+    """The curl commands of a section of the README."""
+    text = README.read_text()
+    start = text.index(f"\n{section}\n=")
+    following = re.search(r"\n\n\n[^\n]+\n=+\n", text[start + 2 :])
+    end = start + 2 + following.start() if following else len(text)
+    return re.findall(r"^    \$ (curl .*)$", text[start:end], re.MULTILINE)
+
+
+def run(command: str, url: str) -> tuple[int, Any]:
+    """Run a curl command against `url` instead of the address in the README; status and JSON."""
+    argv = shlex.split(command.replace("http://localhost:8001", url.rstrip("/")))
+    argv[1:1] = ["--silent", "--show-error", "--max-time", "90"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    head, _, body = done.stdout.partition("\n\n")
+    return int(head.split()[1]), (json.loads(body) if body.lstrip()[:1] in ("{", "[") else body)
+
+
+class ReadmeTests:
+    """What holds on every broker."""
+
+    async def session(self: Any, section: str) -> list[Any]:
+        """Run a section's commands; the bodies of the answers."""
+        bodies = []
+        statuses = []
+        for command in commands(section):
+            status, body = await deferToThread(run, command, self.branch.url)
+            statuses.append(status)
+            bodies.append((command, body))
+        self.assertEqual(statuses, STATUSES[section], bodies)
+        return [body for _, body in bodies]
+
+    async def test_session(self: Any) -> None:
+        """Each command of the sample session gets the status that its text promises."""
+        bodies = await self.session("A session")
+        self.assertEqual(bodies[0]["name"], "foo")
+        self.assertEqual(bodies[3]["state"], "running")
+        self.assertEqual(bodies[4], ["w1"])
+        self.assertEqual(bodies[7], ["tasks"])
+        self.assertEqual(bodies[10]["stats"]["autoscaler"]["max"], 4)
+        self.assertEqual(bodies[-1]["status"], 404)
+
+    async def test_own_application(self: Any) -> None:
+        """An application with a Celery app of its own is created as the README says."""
+        [body] = await self.session("Your own Celery application")
+        self.assertEqual(body["celery_app"], "proj.celery:app")
+
+
+class ReadmeOnRabbitMQTests(OnRabbitMQ, ReadmeTests, BranchTestCase):
+    """The README's session with RabbitMQ."""
+
+
+class ReadmeOnEmbeddedTests(OnEmbedded, ReadmeTests, BranchTestCase):
+    """The README's session with the embedded Redis."""

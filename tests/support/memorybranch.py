@@ -1,0 +1,54 @@
+"""A branch from the controller down to its store, with nothing but memory under it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from cyme.actors import Actors
+from cyme.bus.local import LocalBus
+from cyme.catalogue import Catalogue
+from cyme.controller.facade import Controller, make_controller
+from cyme.presence import Identity, Presence
+from tests.fakes.store import MemoryStore
+from tests.fakes.supervisor import FakeSupervisor
+
+BROKER = "amqp://guest:guest@127.0.0.1:5672//"
+
+
+@frozen
+class MemoryBranch:
+    """The real controller and what it works on; only workers and disk are missing."""
+
+    controller: Controller
+    catalogue: Catalogue
+
+    def content(self) -> list[Any]:
+        """All that is declared, versions included: equal exactly when nothing was written."""
+        apps = self.catalogue.apps()
+        queues = [self.catalogue.queues(app.name) for app in apps]
+        return [list(apps), queues, list(self.catalogue.instances())]
+
+
+def memory_branch(test: SynchronousTestCase, clock: Clock) -> MemoryBranch:
+    """Build and start one, empty."""
+    catalogue = Catalogue(clock, MemoryStore(), "branch1")
+    test.successResultOf(catalogue.load())
+    presence = Presence(
+        Identity(id="branch1", version="0", loglevel="info", logfile=None, sup_interval=60.0),
+        root="/",
+        count_instances=lambda: len(catalogue.instances()),
+        getloadavg=lambda: (0.0, 0.0, 0.0),
+        statvfs=os.statvfs,
+    )
+    actors = Actors(clock, LocalBus(clock), "branch1", presence.members)
+    supervisor = FakeSupervisor()
+    controller = make_controller(clock, catalogue, supervisor, actors, presence, "branch1", lambda: BROKER)
+    started = actors.start()
+    clock.advance(0)
+    test.successResultOf(started)
+    return MemoryBranch(controller, catalogue)

@@ -1,0 +1,1 @@
+"""A user's own Celery project, for tests."""

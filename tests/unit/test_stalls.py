@@ -1,0 +1,58 @@
+"""The watch over the reactor's turns."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from cyme.stalls import INTERVAL, Pacer, StallWatch
+
+
+class ScriptedPacer(Pacer):
+    """A pacer without a thread."""
+
+    said = 0.0
+
+    def start(self) -> None:
+        """Start nothing."""
+
+    def late(self) -> float:
+        return self.said
+
+
+class StallWatchTests(SynchronousTestCase):
+    """What is said of turns that take long."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.pacer = ScriptedPacer()
+        self.watch = StallWatch(self.clock, 0.1, self.pacer)
+        self.watch.startService()
+        self.addCleanup(self.watch.stopService)
+
+    def said(self, seconds: float) -> list[int]:
+        """The stalls, in milliseconds, that are logged when a turn takes so long."""
+        with capturedLogs() as events:
+            self.clock.advance(seconds)
+        return [event["ms"] for event in events if event["log_level"] is LogLevel.warn]
+
+    def test_punctual(self) -> None:
+        """Turns that are in time, or nearly, are not spoken of."""
+        for seconds in (INTERVAL, INTERVAL + 0.09):
+            self.assertEqual(self.said(seconds), [])
+
+    def test_stall(self) -> None:
+        """A turn that took too long is logged once, with how long it took."""
+        self.assertEqual(self.said(INTERVAL + 0.3), [300])
+        self.assertEqual(self.said(INTERVAL), [])
+
+    def test_busy_machine(self) -> None:
+        """A machine that has other things to run is not a stall."""
+        self.pacer.said += 0.25
+        self.assertEqual(self.said(INTERVAL + 0.3), [])
+
+    def test_stop(self) -> None:
+        """A stopped watch leaves no delayed call."""
+        self.watch.stopService()
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -1,0 +1,419 @@
+"""The supervisor, over fakes of everything that it steers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from cyme.catalogue import Catalogue
+from cyme.declarations import App, Instance, Queue
+from cyme.interfaces import ISupervisor
+from cyme.planning import Phase, Policy
+from cyme.supervisor.resolving import Defaults
+from cyme.supervisor.service import RETRY_AFTER, Supervisor
+from tests.fakes.remote import FakeRemoteControl
+from tests.fakes.store import MemoryStore
+from tests.fakes.workers import FakeWorkers
+
+BROKER = "amqp://guest:guest@broker:5672//"
+INTERVAL = 60.0
+
+
+class SupervisorTestCase(SynchronousTestCase):
+    """A supervisor whose world is fake and whose time is told."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_000_000)
+        self.store = MemoryStore()
+        self.catalogue = Catalogue(self.clock, self.store, "b1")
+        self.successResultOf(self.catalogue.load())
+        self.workers = FakeWorkers(self.clock)
+        self.remote = FakeRemoteControl(self.clock)
+        self.supervisor = self.make_supervisor()
+        self.declare(App(name="foo"))
+
+    def make_supervisor(self) -> Supervisor:
+        return Supervisor(
+            self.clock,
+            self.catalogue,
+            self.workers,
+            self.remote,
+            branch_id="b1",
+            defaults=lambda: Defaults(broker=BROKER, host="host"),
+            interval=INTERVAL,
+            policy=Policy(),
+            jitter=lambda: 0.0,
+        )
+
+    def start(self) -> None:
+        """Start the supervisor; stopped at the end, it leaves no delayed call."""
+        self.successResultOf(self.supervisor.startService())
+        self.addCleanup(self.stop)
+        self.turn()
+
+    def stop(self) -> None:
+        self.supervisor.stopService()
+        self.remote.close()
+        self.clock.advance(10)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def turn(self, seconds: float = 0.0) -> None:
+        """Let time pass, in steps that are short enough for what follows from what."""
+        for _ in range(20):
+            self.clock.advance(0)
+        while seconds > 0:
+            step = min(0.05, seconds)
+            self.clock.advance(step)
+            seconds -= step
+
+    def declare(self, *declarations: Any) -> None:
+        self.successResultOf(self.catalogue.change(lambda: declarations))
+
+    def change(self, name: str, **changes: Any) -> None:
+        instance = self.catalogue.instance(name)
+        assert instance is not None
+        self.declare(evolve(instance, **changes))
+
+    def delete(self, name: str) -> None:
+        self.change(name, deleted=True, broker=BROKER)
+
+    def run_instance(self, name: str = "w1", **values: Any) -> Any:
+        """Declare an instance, let its worker start and answer."""
+        node = self.remote.node(BROKER, f"{name}@host")
+        self.declare(Instance(name=name, app="foo", branch="b1", **values))
+        self.turn(0.2)
+        self.workers.say_ready(name)
+        self.turn(0.2)
+        self.assertEqual(self.state(name), "running")
+        return node
+
+    def status(self, name: str = "w1") -> Any:
+        instance = self.catalogue.instance(name)
+        assert instance is not None
+        return self.supervisor.status(instance)
+
+    def state(self, name: str = "w1") -> str:
+        return str(self.status(name)["state"])
+
+
+class LifeTests(SupervisorTestCase):
+    """From a declaration to a worker and back."""
+
+    def test_interface(self) -> None:
+        """The supervisor provides its interface."""
+        verifyObject(ISupervisor, self.supervisor)
+
+    def test_create(self) -> None:
+        """A declared instance is started at once and runs when it has answered."""
+        self.start()
+        self.remote.node(BROKER, "w1@host")
+        self.remote.mute("w1@host")
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.turn(0.2)
+        self.assertEqual([one.name for one in self.workers.started], ["w1"])
+        self.assertEqual(self.state(), "starting")
+        self.remote.unmute("w1@host")
+        self.turn(2)
+        self.assertEqual(self.state(), "running")
+
+    def test_ready_is_pinged_at_once(self) -> None:
+        """A worker that says it is ready runs without waiting for the next rung of the ladder."""
+        self.start()
+        self.remote.node(BROKER, "w1@host")
+        self.remote.mute("w1@host")
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.turn(1.2)
+        self.remote.unmute("w1@host")
+        self.workers.say_ready("w1")
+        self.turn()
+        self.assertEqual(self.state(), "running")
+
+    def test_another_branch(self) -> None:
+        """An instance of another branch is none of its business."""
+        self.start()
+        self.declare(Instance(name="w2", app="foo", branch="b2"))
+        self.turn(INTERVAL + 1)
+        self.assertEqual(self.workers.started, [])
+
+    def test_killed_worker_is_replaced_at_once(self) -> None:
+        """A worker that dies is replaced in the same turn of the reactor, without a question."""
+        self.start()
+        self.run_instance()
+        self.workers.end("w1", signal=9)
+        self.assertEqual([one.name for one in self.workers.started], ["w1", "w1"])
+        self.assertEqual(self.status()["last_exit"]["signal"], "SIGKILL")
+
+    def test_crash_loop(self) -> None:
+        """A worker that keeps dying is started ever more rarely, and its status says why and when."""
+        self.start()
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.turn()
+        self.workers.lines["w1"] = ("Traceback", "ImportError: no module named proj")
+        for _ in range(2):
+            self.workers.end("w1", status=1)
+        status = self.status()
+        self.assertEqual((status["state"], status["failures"]), ("backoff", 2))
+        self.assertEqual(status["next_attempt"], self.clock.seconds() + 1)
+        self.assertEqual(status["last_exit"]["status"], 1)
+        self.assertIn("ImportError: no module named proj", status["last_exit"]["log"])
+        self.assertEqual(len(self.workers.started), 2)
+        self.turn(1.1)
+        self.assertEqual(len(self.workers.started), 3)
+
+    def test_restart_ends_backoff(self) -> None:
+        """A restart that a user asks for does not wait for the back-off."""
+        self.start()
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.turn()
+        for _ in range(2):
+            self.workers.end("w1", status=1)
+        self.assertEqual(self.state(), "backoff")
+        self.change("w1", generation=1)
+        self.turn()
+        self.assertEqual(self.state(), "starting")
+
+    def test_cannot_be_started(self) -> None:
+        """A worker that the system refuses to start is tried again with back-off, and says why."""
+        self.start()
+        self.workers.refuse = OSError("out of processes")
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.turn()
+        self.assertEqual(self.state(), "backoff")
+        self.assertIn("out of processes", self.status()["problems"][0])
+        self.workers.refuse = None
+        self.turn(1.1)
+        self.assertEqual(self.state(), "starting")
+
+    def test_disable_and_enable(self) -> None:
+        """Disabling stops the worker, enabling starts it."""
+        self.start()
+        self.run_instance()
+        self.change("w1", is_enabled=False)
+        self.turn()
+        self.assertEqual(self.state(), "stopping")
+        self.workers.end("w1", status=0)
+        self.turn()
+        self.assertEqual(self.state(), "disabled")
+        self.change("w1", is_enabled=True)
+        self.turn()
+        self.assertEqual((self.state(), len(self.workers.started)), ("running", 2))
+
+    def test_warm_restart(self) -> None:
+        """A changed start argument stops the worker by the ladder and starts it with the new one."""
+        self.start()
+        self.run_instance()
+        self.change("w1", pool="threads")
+        self.turn()
+        self.assertEqual(self.state(), "stopping")
+        self.workers.end("w1", status=0)
+        self.turn()
+        self.assertEqual(self.workers.started[-1].pool, "threads")
+        self.assertEqual(self.status()["failures"], 0)
+
+    def test_delete(self) -> None:
+        """A deleted instance is stopped; then its queue, its folder and its memory are gone."""
+        self.start()
+        self.run_instance()
+        self.delete("w1")
+        self.turn()
+        self.workers.end("w1", status=0)
+        self.turn(INTERVAL)
+        self.assertIn((BROKER, "dq.w1"), self.remote.deleted_queues)
+        self.assertNotIn("w1", self.workers.folder_names)
+
+    def test_clean_up_waits_for_the_broker(self) -> None:
+        """What a deleted instance left is cleaned up when its broker is back."""
+        self.start()
+        self.run_instance()
+        self.remote.broker_down(BROKER)
+        self.delete("w1")
+        self.turn()
+        self.workers.end("w1", status=0)
+        self.turn(INTERVAL + RETRY_AFTER)
+        self.assertIn("w1", self.workers.folder_names)
+        self.remote.broker_up(BROKER)
+        self.turn(INTERVAL + RETRY_AFTER)
+        self.assertNotIn("w1", self.workers.folder_names)
+
+    def test_adopt(self) -> None:
+        """Workers of an earlier life are adopted, not started again, and supervised as before."""
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.remote.node(BROKER, "w1@host")
+        desired = self.supervisor._world.desired("w1")
+        assert desired is not None
+        self.workers.leave_running(desired)
+        self.start()
+        self.turn(1)
+        self.assertEqual(self.workers.started, [])
+        self.assertEqual(self.state(), "running")
+        self.workers.end("w1")
+        self.assertEqual([one.name for one in self.workers.started], ["w1"])
+
+    def test_adopted_orphan(self) -> None:
+        """A worker whose instance was deleted while the branch was down is stopped."""
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        desired = self.supervisor._world.desired("w1")
+        assert desired is not None
+        self.workers.leave_running(desired)
+        self.delete("w1")
+        self.start()
+        self.turn()
+        self.assertEqual(self.workers.processes()["w1"].phase, Phase.STOPPING)
+
+
+class ConsumerTests(SupervisorTestCase):
+    """Queues and pool sizes of living workers."""
+
+    def test_consume_and_cancel(self) -> None:
+        """A change of the declared queues reaches the worker without a restart."""
+        self.start()
+        node = self.run_instance()
+        self.declare(Queue(app="foo", name="tasks", routing_key="rk", options='{"durable": false}'))
+        self.change("w1", queues=("tasks",))
+        self.turn(0.5)
+        self.assertEqual(node.queues, {"dq.w1", "tasks"})
+        command = [asked for asked in self.remote.asked if asked.command == "add_consumer"][-1]
+        self.assertEqual(
+            command.arguments,
+            {
+                "queue": "tasks",
+                "exchange": "tasks",
+                "exchange_type": "direct",
+                "routing_key": "rk",
+                "durable": False,
+            },
+        )
+        self.assertEqual([queue.name for _, queue in self.remote.declared], ["tasks"])
+        self.change("w1", queues=())
+        self.turn(0.5)
+        self.assertEqual(node.queues, {"dq.w1"})
+
+    def test_drift(self) -> None:
+        """What somebody changed by hand is put right at the next full check."""
+        self.start()
+        node = self.run_instance(max_concurrency=3, min_concurrency=2)
+        node.queues.add("celery")
+        node.autoscale = (9, 9)
+        self.turn(INTERVAL + 1)
+        self.assertEqual(node.queues, {"dq.w1"})
+        self.assertEqual(node.autoscale, (3, 2))
+
+    def test_database_changed_by_hand(self) -> None:
+        """A row that was changed behind its back is found at the next full check."""
+        self.start()
+        node = self.run_instance()
+        [row] = [one for one in self.successResultOf(self.store.load()) if isinstance(one, Instance)]
+        self.successResultOf(self.store.save([evolve(row, max_concurrency=5)]))
+        self.turn(INTERVAL + 1)
+        self.assertEqual(node.autoscale, (5, 1))
+
+    def test_refused_declaration(self) -> None:
+        """A queue that the broker refuses never reaches the worker; its other queues do (F3)."""
+        self.start()
+        node = self.run_instance()
+        self.declare(Queue(app="foo", name="bad"), Queue(app="foo", name="good"))
+        self.remote.refuse("bad", "inequivalent arg 'x-max-priority'")
+        self.change("w1", queues=("bad", "good"))
+        self.turn(0.5)
+        self.assertEqual(node.queues, {"dq.w1", "good"})
+        self.assertIn("x-max-priority", self.status()["problems"][0])
+
+    def test_autoscale(self) -> None:
+        """A changed range reaches the running pool."""
+        self.start()
+        node = self.run_instance()
+        self.change("w1", max_concurrency=4, min_concurrency=2)
+        self.turn(0.2)
+        self.assertEqual(node.autoscale, (4, 2))
+
+    def test_settled(self) -> None:
+        """`settled` fires when a change has reached the worker, not before."""
+        self.start()
+        node = self.run_instance()
+        self.declare(Queue(app="foo", name="tasks"))
+        self.change("w1", queues=("tasks",))
+        settled = self.supervisor.settled("w1", 5.0)
+        self.assertNoResult(settled)
+        self.turn(0.5)
+        self.successResultOf(settled)
+        self.assertIn("tasks", node.queues)
+
+    def test_settled_times_out(self) -> None:
+        """`settled` fires at its time-out when the worker never answers."""
+        self.start()
+        self.remote.node(BROKER, "w1@host")
+        self.remote.mute("w1@host")
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        settled = self.supervisor.settled("w1", 5.0)
+        self.turn(4.9)
+        self.assertNoResult(settled)
+        self.turn(0.2)
+        self.successResultOf(settled)
+
+
+class SilenceTests(SupervisorTestCase):
+    """Workers that do not answer, and brokers that are away."""
+
+    def test_silent_worker_is_replaced(self) -> None:
+        """A worker that answers none of several questions is stopped and started again."""
+        self.start()
+        self.run_instance()
+        self.remote.mute("w1@host")
+        self.turn(INTERVAL + 30)
+        self.assertEqual(self.state(), "stopping")
+        self.workers.end("w1", signal=9, expected=True)
+        self.turn()
+        self.assertEqual(len(self.workers.started), 2)
+        self.assertEqual(self.status()["failures"], 1)
+
+    def test_one_lost_pong(self) -> None:
+        """A worker that misses one question and answers the next is left alone."""
+        self.start()
+        self.run_instance()
+        self.remote.mute("w1@host")
+        self.turn(INTERVAL + 4)
+        self.remote.unmute("w1@host")
+        self.turn(INTERVAL)
+        self.assertEqual((self.state(), len(self.workers.started)), ("running", 1))
+
+    def test_broker_outage(self) -> None:
+        """Nothing is restarted during an outage, nor until the hold-off after it; the state says unknown."""
+        self.start()
+        self.run_instance()
+        self.remote.broker_down(BROKER)
+        self.turn(5 * INTERVAL)
+        self.assertEqual((self.state(), len(self.workers.started)), ("unknown", 1))
+        self.remote.mute("w1@host")
+        self.remote.broker_up(BROKER)
+        self.turn(34)
+        self.assertEqual((self.state(), len(self.workers.started)), ("unknown", 1))
+        self.remote.unmute("w1@host")
+        self.turn(8)
+        self.assertEqual((self.state(), len(self.workers.started)), ("running", 1))
+
+    def test_questions_do_not_multiply(self) -> None:
+        """A full check asks three broadcasts for each broker, however many workers there are."""
+        self.start()
+        for number in range(20):
+            self.run_instance(f"w{number}")
+        before = len(self.remote.asked)
+        self.turn(INTERVAL)
+        asked = [one.command for one in self.remote.asked[before:]]
+        self.assertEqual(sorted(asked), ["active_queues", "ping", "stats"])
+
+    def test_loop_survives(self) -> None:
+        """A full check that fails is logged, and the next one comes."""
+        self.start()
+        self.store.fail_with = RuntimeError("disk is full")
+        self.turn(INTERVAL + 1)
+        self.assertTrue(self.flushLoggedErrors(RuntimeError))
+        self.store.fail_with = None
+        node = self.run_instance()
+        node.queues.add("celery")
+        self.turn(INTERVAL + 1)
+        self.assertEqual(node.queues, {"dq.w1"})
