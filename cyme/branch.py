@@ -102,7 +102,7 @@ class Branch(Service):
     :param answers: says whether an AMQP broker answers at a URL; blocks.
     :param redacted: takes the password out of a broker's URL.
     :param observe: makes the log's observer, when an application is to log as the settings
-        say; what it raises is a refusal.
+        say.
     :param heed_signals: called at the start, with what hurries a stop; arranges for signals
         to stop and then to hurry.
     :param host: this machine's name.
@@ -148,11 +148,7 @@ class Branch(Service):
     def setServiceParent(self, parent: Any) -> None:
         """Have the application that this service is given to log as the settings say."""
         if self._observe is not None and isinstance(parent, Componentized):
-            try:
-                parent.setComponent(ILogObserver, self._observe())
-            except CannotStart as problem:
-                self._refusals.at_start(problem)
-                raise
+            parent.setComponent(ILogObserver, self._observe())
         super().setServiceParent(parent)
 
     def readiness(self) -> Mapping[str, str]:
@@ -195,11 +191,12 @@ class Branch(Service):
             self._redis.prepare()
         self._broker = self._redis.url if uses_redis else choice.broker
         parts = self._assemble(memory.id, self._broker, self.readiness)
-        parts.store.open()
-        self._parts = parts
         url = self._listen(settings.http, parts) if settings.http is not None else None
         if choice.broker != memory.broker:
             self._root.remember(evolve(memory, broker=choice.broker))
+        # Last, because only a running reactor could end the store's thread again.
+        parts.store.open()
+        self._parts = parts
         self._begun |= {"HTTP", "broker connections", "database", "root folder", "watchdog"}
         self._watchdog.startService()
         self._banner(url, choice)
@@ -231,37 +228,33 @@ class Branch(Service):
 
     @staticmethod
     def _cannot_listen(address: Address, failure: Failure | None) -> str:
-        if failure is None:
-            return f"--http {address.endpoint}: it can't be bound before the branch runs"
-        problem = failure.value
+        where, problem = address.endpoint, failure.value if failure is not None else None
         if isinstance(problem, CannotListenError):
-            reason = getattr(problem.socketError, "strerror", None) or problem.socketError
-            where = f"{problem.interface}, port {problem.port}" if problem.interface else str(problem.port)
-            return f"HTTP can't be served at {where}: {reason}; --http names another address"
-        return f"--http {address.endpoint}: {failure.getErrorMessage()}"
+            if problem.interface:
+                where = f"{problem.interface}, port {problem.port}"
+            problem = problem.socketError
+        reason = getattr(problem, "strerror", None) or problem or "it can't be bound before the branch runs"
+        return f"HTTP can't be served at {where}: {reason}; --http names another address"
 
     def _let_go(self) -> None:
         """Undo `_take_hold` after a refusal."""
         if self._port is not None:
             maybeDeferred(self._port.stopListening)
             self._port = None
-        if self._parts is not None:
-            self._parts.store.close()
-            self._parts = None
         self._root.close()
 
     def _banner(self, url: str | None, choice: Choice) -> None:
         settings = self._settings
         self._log.info(
             "branch {id} at {url}, broker {broker} ({reason}), root folder {root}, full check every"
-            " {interval} s, log level {level}",
+            " {interval} s, log level {loglevel}",
             id=self._root.memory.id,
             url=url or "no HTTP address",
             broker=self._redacted(choice.broker),
             reason=choice.reason,
             root=self._root.path,
             interval=settings.sup_interval,
-            level=settings.loglevel,
+            loglevel=settings.loglevel,
         )
 
     async def _come_up(self, parts: Parts, url: str | None, uses_redis: bool) -> None:

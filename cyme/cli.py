@@ -59,7 +59,7 @@ PROCESS_OPTIONS: tuple[Option, ...] = (
         "File that the process id is written to. Without it there is none, or branch.pid in the root folder"
         " with --detach.",
     ),
-    Option("uid", None, None, user, "User to become, by name or number, once everything is opened as root."),
+    Option("uid", None, None, user, "User to become, by name or number; only root can."),
     Option("gid", None, None, group, "Group to become, by name or number; else the first group of --uid."),
     Option("umask", None, None, umask, "File creation mask, octal; else the shell's, or 077 for a daemon."),
 )
@@ -116,11 +116,11 @@ def cyme_branch(arguments: Sequence[str] | None = None) -> None:
     try:
         options.parseOptions(arguments)
     except UsageError as refusal:
-        _end(f"{refusal}\nTry 'cyme-branch --help'.")
+        _end(f"cyme-branch: {refusal}\nTry 'cyme-branch --help'.")
     try:
         _make_room(options)
     except CannotStart as refusal:
-        _end(str(refusal))
+        _end(f"cyme: {refusal}")
     runApp(runner_options(options))
 
 
@@ -142,5 +142,5 @@ def _make_room(options: BranchOptions) -> None:
 
 
 def _end(problem: str) -> NoReturn:
-    sys.stderr.write(f"cyme-branch: {problem}\n")
+    sys.stderr.write(f"{problem}\n")
     sys.exit(1)

@@ -150,18 +150,16 @@ class EmbeddedRedis:
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
-        self._handle = self._launcher.find(self._record)
-        if self._handle is None:
-            self._handle = self._launch()
-        else:
-            self._log.info("adopted the embedded Redis, pid {pid}", pid=self._handle.pid)
+        self._handle = self._adopt() or self._launch()
         await self._until_it_answers(self._handle)
         self._keeping = Deferred.fromCoroutine(self._keep(self._handle))
         self._keeping.addErrback(self._no_longer_kept)
 
     def release(self) -> None:
         """Let the server live on without this branch; a later life of it adopts it."""
-        self._forget()
+        handle = self._forget()
+        if handle is not None:
+            handle.release()
 
     def stop(self) -> Deferred[None]:
         """Stop the server; fires when it has ended."""
@@ -175,13 +173,14 @@ class EmbeddedRedis:
             handle.signal(number)
             try:
                 await ended.addTimeout(END_WITHIN, self._reactor)
-                return
+                break
             except TimeoutError:
                 self._log.warn(
                     "the embedded Redis, pid {pid}, does not end by {signal}",
                     pid=handle.pid,
                     signal=number.name,
                 )
+        handle.release()
 
     def _forget(self) -> IHandle | None:
         """Stop watching; what was watched."""
@@ -198,6 +197,12 @@ class EmbeddedRedis:
     @property
     def _log_path(self) -> str:
         return os.path.join(self._folder, "redis.log")
+
+    def _adopt(self) -> IHandle | None:
+        handle = self._launcher.find(self._record)
+        if handle is not None:
+            self._log.info("adopted the embedded Redis, pid {pid}", pid=handle.pid)
+        return handle
 
     def _launch(self) -> IHandle:
         try:
@@ -227,6 +232,7 @@ class EmbeddedRedis:
                 delay=delay,
             )
             self._handle = None
+            handle.release()
             await deferLater(self._reactor, delay)
             delay = min(delay * 2, BACKOFF_MOST)
             handle = await self._again(handle)

@@ -124,15 +124,18 @@ class ILauncher(Interface):
     ) -> IHandle:
         """Start `argv` in its own session with its output appended to the file `log`.
 
+        :param argv: `celery -A APP worker ...` is run by the child itself; anything else
+            is exec'ed.
         :param record: path of the file where the child writes its pid, start time, boot
             id and `identity` before it does anything else.
         :param identity: text that a later `find` returns.
-        :param ready: called at most once, when the child says that it serves.
+        :param ready: called at most once, when the child says that it serves (only Celery
+            workers do), and not after its end.
         :raises OSError: when no process could be started.
         """
 
     def find(record: str) -> IHandle | None:
-        """The living process that wrote `record`, or None.
+        """The living process that wrote `record`, or None, also when that is no record.
 
         Never another process that has its pid now: the pidfd is opened first, then start
         time and boot id are compared.
@@ -147,7 +150,10 @@ class IHandle(Interface):
     identity = Attribute("the text that `launch` was given")
 
     def signal(number: int, *, group: bool = False) -> None:
-        """Send a signal to the process, or to its whole process group; no error if it is gone."""
+        """Send a signal to the process, or to its whole process group; no error if it is gone.
+
+        A group can outlive its leader, and can be signalled until `release`.
+        """
 
     def when_ended() -> Deferred[tuple[int | None, int | None]]:
         """Fire with (exit status, signal) when the process has ended and was reaped.
@@ -155,6 +161,9 @@ class IHandle(Interface):
         Both are None for a process that another parent reaped. Each call returns a
         Deferred of its own.
         """
+
+    def release() -> None:
+        """Let go of the process: no signal is sent any more, no Deferred fires."""
 
 
 class IWorkers(Interface):
@@ -208,6 +217,9 @@ class IWorkers(Interface):
 
     def stop_all() -> Deferred[None]:
         """Stop every worker, side by side; fires when the last was reaped."""
+
+    def hurry() -> None:
+        """Stop every worker coldly, also those that are being stopped warmly; so from now on."""
 
     def release() -> None:
         """Let the workers live on without this branch; a later life of it adopts them."""

@@ -2,25 +2,45 @@
 
 Only `cyme.store` uses these; everybody else has the frozen values of `cyme.declarations`. The
 columns are meant to be read, and changed, by a person with SQL: the supervisor takes over what
-was changed behind its back (requirements R82 to R86). Lengths are given wherever a column is
-indexed, for databases that need them.
+was changed behind its back (requirements R82 to R86). So a row may hold anything that the
+database lets in, and `value_of` believes nothing.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Float, ForeignKey, Integer, String, Text
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from math import isfinite
+from sys import intern
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Double, ForeignKey, Integer, String, Text
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from cyme import declarations
+from cyme.declarations import Declaration, Version
 
 #: Goes up by one with each change of the tables.
 SCHEMA_VERSION = 1
 
 _NAME = String(128)
+#: MySQL's TEXT ends at 64 KiB, less than a list of queues may take.
+_TEXT = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 #: SQLite counts a row id up only in this one type.
 _ID = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Base(DeclarativeBase):
-    """What all tables share."""
+    """What all tables share: in MySQL, too, `w1` and `W1` are two names."""
+
+    __table_args__ = {
+        "mysql_charset": "utf8mb4",
+        "mysql_collate": "utf8mb4_bin",
+        "mariadb_charset": "utf8mb4",
+        "mariadb_collate": "utf8mb4_bin",
+    }
 
 
 class Meta(Base):
@@ -29,22 +49,27 @@ class Meta(Base):
     __tablename__ = "cyme_meta"
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    value: Mapped[str] = mapped_column(Text)
+    value: Mapped[str] = mapped_column(_TEXT)
 
 
 class Broker(Base):
-    """A broker that apps or instances name; one row for each URL."""
+    """A broker that apps or instances name; one row for each URL.
+
+    A URL may be longer than what databases can index, so that its digest is what is unique.
+    The digest of a row whose URL a person changed is stale, and is mended by the next save.
+    """
 
     __tablename__ = "broker"
 
     id: Mapped[int] = mapped_column(_ID, primary_key=True, autoincrement=True)
-    url: Mapped[str] = mapped_column(String(700), unique=True)
+    url: Mapped[str] = mapped_column(_TEXT)
+    digest: Mapped[str | None] = mapped_column(String(64), unique=True)
 
 
 class Versioned:
     """The columns that order what several branches wrote; see `cyme.declarations.Version`.
 
-    A row without a stamp was written by a person: it is taken over as if written now.
+    A row whose stamp is 0 was written by a person: it is taken over as if written now.
     """
 
     version_stamp: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
@@ -55,10 +80,10 @@ class Versioned:
 class StartParameters:
     """What a worker is started with, of an app or overridden by an instance."""
 
-    celery_app: Mapped[str | None] = mapped_column(Text)
-    pool: Mapped[str | None] = mapped_column(Text)
-    arguments: Mapped[str | None] = mapped_column(Text)
-    extra_config: Mapped[str | None] = mapped_column(Text)
+    celery_app: Mapped[str | None] = mapped_column(_TEXT)
+    pool: Mapped[str | None] = mapped_column(_TEXT)
+    arguments: Mapped[str | None] = mapped_column(_TEXT)
+    extra_config: Mapped[str | None] = mapped_column(_TEXT)
 
 
 class App(StartParameters, Versioned, Base):
@@ -67,7 +92,7 @@ class App(StartParameters, Versioned, Base):
     __tablename__ = "app"
 
     name: Mapped[str] = mapped_column(_NAME, primary_key=True)
-    broker_id: Mapped[int | None] = mapped_column(ForeignKey("broker.id"))
+    broker_id: Mapped[int | None] = mapped_column(ForeignKey("broker.id"), index=True)
 
 
 class Queue(Versioned, Base):
@@ -77,10 +102,10 @@ class Queue(Versioned, Base):
 
     app: Mapped[str] = mapped_column(_NAME, primary_key=True)
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    exchange: Mapped[str | None] = mapped_column(Text)
-    exchange_type: Mapped[str | None] = mapped_column(Text)
-    routing_key: Mapped[str | None] = mapped_column(Text)
-    options: Mapped[str | None] = mapped_column(Text)
+    exchange: Mapped[str | None] = mapped_column(_TEXT)
+    exchange_type: Mapped[str | None] = mapped_column(_TEXT)
+    routing_key: Mapped[str | None] = mapped_column(_TEXT)
+    options: Mapped[str | None] = mapped_column(_TEXT)
 
 
 class Instance(StartParameters, Versioned, Base):
@@ -91,11 +116,142 @@ class Instance(StartParameters, Versioned, Base):
     name: Mapped[str] = mapped_column(_NAME, primary_key=True)
     app: Mapped[str] = mapped_column(_NAME, index=True)
     branch: Mapped[str] = mapped_column(_NAME)
-    broker_id: Mapped[int | None] = mapped_column(ForeignKey("broker.id"))
+    broker_id: Mapped[int | None] = mapped_column(ForeignKey("broker.id"), index=True)
     is_enabled: Mapped[bool] = mapped_column(Boolean, default=True, server_default="1")
-    #: A JSON list: queue names may hold commas.
-    queues: Mapped[str] = mapped_column(Text, default="[]")
+    #: A JSON list, since queue names may hold commas; NULL is an empty one.
+    queues: Mapped[str | None] = mapped_column(_TEXT)
     max_concurrency: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     min_concurrency: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     generation: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
-    created_at: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    created_at: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
+
+
+# -- rows and values -------------------------------------------------------------------
+
+_PARAMETERS = ("celery_app", "pool", "arguments", "extra_config")
+_QUEUE_TEXTS = ("exchange", "exchange_type", "routing_key", "options")
+
+
+def digest_of(url: str) -> str:
+    """What is unique about a broker's URL, short enough for any index."""
+    return sha256(url.encode()).hexdigest()
+
+
+def row_of(declaration: Declaration, broker_ids: Mapping[str, int]) -> dict[str, Any]:
+    """The columns of a declaration."""
+    row: dict[str, Any] = {
+        "name": declaration.name,
+        "version_stamp": declaration.version.stamp,
+        "version_branch": declaration.version.branch,
+        "deleted": declaration.deleted,
+    }
+    if isinstance(declaration, declarations.Queue):
+        return row | {"app": declaration.app} | {name: getattr(declaration, name) for name in _QUEUE_TEXTS}
+    row |= {name: getattr(declaration, name) for name in _PARAMETERS}
+    row["broker_id"] = None if declaration.broker is None else broker_ids[declaration.broker]
+    if isinstance(declaration, declarations.App):
+        return row
+    return row | {
+        "app": declaration.app,
+        "branch": declaration.branch,
+        "is_enabled": declaration.is_enabled,
+        "queues": json.dumps(declaration.queues, ensure_ascii=False),
+        "max_concurrency": declaration.max_concurrency,
+        "min_concurrency": declaration.min_concurrency,
+        "generation": declaration.generation,
+        "created_at": declaration.created_at,
+    }
+
+
+def value_of(kind: str, row: Mapping[str, Any], brokers: Mapping[int, str]) -> Declaration:
+    """The declaration that a row says.
+
+    :param brokers: row id -> URL.
+    :raises ValueError: for a row that a person wrote wrongly; says what is wrong with it.
+    """
+    common: dict[str, Any] = {
+        "name": _text(row, "name"),
+        "version": Version(_whole(row, "version_stamp"), _text(row, "version_branch")),
+        "deleted": _boolean(row, "deleted"),
+    }
+    if kind == declarations.Queue.kind:
+        texts = {name: _optional_text(row, name) for name in _QUEUE_TEXTS}
+        return declarations.Queue(app=_text(row, "app"), **common, **texts)
+    common |= {name: _optional_text(row, name) for name in _PARAMETERS}
+    common["broker"] = _broker(row["broker_id"], brokers)
+    if kind == declarations.App.kind:
+        return declarations.App(**common)
+    return declarations.Instance(
+        app=_text(row, "app"),
+        branch=_text(row, "branch"),
+        is_enabled=_boolean(row, "is_enabled"),
+        queues=_queues(row["queues"]),
+        max_concurrency=_whole(row, "max_concurrency"),
+        min_concurrency=_whole(row, "min_concurrency"),
+        generation=_whole(row, "generation"),
+        created_at=_seconds(row["created_at"]),
+        **common,
+    )
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = row[column]
+    if not isinstance(value, str):
+        raise ValueError(f"{column} is not text")
+    return _one_copy(column, value)
+
+
+def _optional_text(row: Mapping[str, Any], column: str) -> str | None:
+    return None if row[column] is None else _text(row, column)
+
+
+def _one_copy(column: str, value: str) -> str:
+    """The text, held once in memory: thousands of instances name few apps, branches and queues."""
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{column} is not UTF-8") from None
+    return intern(value)
+
+
+def _whole(row: Mapping[str, Any], column: str) -> int:
+    value = row[column]
+    if not isinstance(value, int):
+        raise ValueError(f"{column} is not a whole number")
+    return value
+
+
+def _boolean(row: Mapping[str, Any], column: str) -> bool:
+    value = row[column]
+    if value not in (0, 1):
+        raise ValueError(f"{column} is neither true nor false (1 nor 0)")
+    return bool(value)
+
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, (int, float)) or not isfinite(value):
+        raise ValueError("created_at is not a time in seconds")
+    return float(value)
+
+
+def _broker(broker_id: Any, brokers: Mapping[int, str]) -> str | None:
+    if broker_id is None:
+        return None
+    url = brokers.get(broker_id)
+    if url is None:
+        raise ValueError("broker_id names no row of the table broker that can be read")
+    return url
+
+
+def _queues(value: Any) -> tuple[str, ...]:
+    """The names in a JSON list."""
+    if value is None:
+        return ()
+    try:
+        names = json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError('queues is not a JSON list of names, such as ["tasks", "mail"]')
+    return tuple(_one_copy("queues", name) for name in names)

@@ -52,6 +52,7 @@ signal stops them cold. SIGUSR1 writes the stacks of all threads to the log.
 class Options(TwistedOptions):
     """What `twistd cyme` takes; after parsing, a dict of option name -> value.
 
+    :param environment: in place of the process's own.
     :ivar settings: the same as `Settings`, complete and checked.
     """
 
@@ -72,9 +73,9 @@ class Options(TwistedOptions):
 
     settings: Settings
 
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        self._environment = environment
+        self._environment = os.environ if environment is None else environment
         self._given: dict[str, list[str]] = {}
         self._address: str | None = None
 

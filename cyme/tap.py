@@ -174,28 +174,34 @@ def _assemble(
 
 
 def _observe(log: Log, settings: Settings, root: RootFolder) -> ILogObserver:
-    """Open the log, before anything else.
-
-    :raises CannotStart: when that fails.
-    """
-    if settings.logfile is not None and os.path.dirname(settings.logfile) == root.path:
-        root.create()
+    """Open the log, before anything else."""
     try:
+        if settings.logfile is not None and os.path.dirname(settings.logfile) == root.path:
+            root.create()
         return log.observer()
+    except CannotStart as problem:
+        _end_with(problem)
     except OSError as problem:
-        raise CannotStart(
-            f"the log file {settings.logfile} can't be opened: {problem.strerror}; --logfile names another"
-        ) from None
+        _end_with(
+            CannotStart(
+                f"the log file {settings.logfile} can't be opened: {problem.strerror}; --logfile names another"
+            )
+        )
 
 
 def _refuse(settings: Settings, problem: CannotStart) -> NoReturn:
+    """Log why the branch can't start, unless the log is where it is said anyway; see `_end_with`."""
+    if settings.logfile is not None:
+        _log.critical("{problem}", problem=str(problem))
+    _end_with(problem)
+
+
+def _end_with(problem: CannotStart) -> NoReturn:
     """Say why the branch can't start in one line, and end the process with status 1.
 
     Raised to the top, the error lets twistd tidy up: remove its pid file, and tell a parent
     that waits for the daemon to start. Its traceback would say nothing more.
     """
-    if settings.logfile is not None:
-        _log.critical("{problem}", problem=str(problem))
     if sys.__stderr__ is not None:
         sys.__stderr__.write(f"cyme: {escaped(str(problem))}\n")
         sys.__stderr__.flush()

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from cyme import brokers
 from cyme.declarations import App, Instance, Queue
+
+
+# Many instances have few brokers, and every answer about one takes its broker's URL apart.
+_parts = lru_cache(maxsize=256)(brokers.parts)
+
+
+def broker_details(url: str) -> dict[str, Any]:
+    """A broker's connection parameters."""
+    return dict(_parts(url))
 
 
 def app_details(app: App, default_broker: str) -> dict[str, Any]:
@@ -17,7 +27,7 @@ def app_details(app: App, default_broker: str) -> dict[str, Any]:
     """
     return {
         "name": app.name,
-        "broker": brokers.parts(app.broker or default_broker),
+        "broker": broker_details(app.broker or default_broker),
         "celery_app": app.celery_app,
         "arguments": app.arguments,
         "extra_config": app.extra_config,
@@ -59,7 +69,7 @@ def instance_details(
         "is_enabled": instance.is_enabled,
         "name": instance.name,
         "queues": list(instance.queues),
-        "broker": brokers.parts(broker_of(instance, app, default_broker)),
+        "broker": broker_details(broker_of(instance, app, default_broker)),
         "max_concurrency": instance.max_concurrency,
         "min_concurrency": instance.min_concurrency,
         "app": instance.app,

@@ -129,7 +129,7 @@ def make_bus_tests(fixture: Callable[[TestCase], Callable[[], IMessageBus]]) -> 
                 await branch.bus.to_inbox(branch.bus.inbox, b"marker", expires=SOON)
             works = []
             for branch in (first, second, third):
-                bodies = []
+                bodies: list[bytes] = []
                 while not bodies or bodies[-1] != b"marker":
                     bodies.append(await branch.next())
                 works.append(len(bodies) - 1)

@@ -135,6 +135,8 @@ class FakeWorkers:
 
     def hurry(self) -> None:
         self.hurried = True
+        for name in self._living:
+            self.stop(name)
 
     def release(self) -> None:
         self.released = True

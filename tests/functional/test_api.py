@@ -47,14 +47,14 @@ class SocketTests(TestCase):
     def setUp(self) -> None:
         self.controller = FakeController()
         site = make_site(
-            reactor,  # type: ignore[arg-type]
+            reactor,
             self.controller,
             max_request_body=LIMIT,
             allowed_origins=(),
             check_host=True,
             readiness=dict,
         )
-        port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[arg-type]
         self.addCleanup(port.stopListening)
         self.port = port.getHost().port
 

@@ -1,4 +1,4 @@
-"""Run a command that must not outlive the test run: `python guard.py ROOT COMMAND...`.
+"""Run a command that must not outlive the test run: `python guard.py PID_FD ROOT COMMAND...`.
 
 The test run holds the other end of this process's standard input. When it goes away,
 however that came about (`kill -9` included), the command's process group is killed, and so is
@@ -58,10 +58,12 @@ def kill_all_naming(root: str) -> list[int]:
     return killed
 
 
-def main(root: str, command: list[str]) -> int:
-    """Run `command`, tell its pid on standard output, exit as it exits."""
+def main(pid_fd: int, root: str, command: list[str]) -> int:
+    """Run `command`, tell its pid through `pid_fd`, exit as it exits."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-    print(child.pid, flush=True)
+    # Not on standard output, where the command may have been faster.
+    os.write(pid_fd, b"%d" % child.pid)
+    os.close(pid_fd)
 
     orphaned = threading.Event()
 
@@ -87,4 +89,4 @@ def main(root: str, command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))

@@ -37,8 +37,10 @@ class Guarded:
         self._lines: list[str] = []
         self._changed = threading.Condition()
         self._status: int | None = None
+        pid_reader, pid_writer = os.pipe()
         self._guard = subprocess.Popen(
-            [sys.executable, guard.__file__, root, *argv],
+            [sys.executable, guard.__file__, str(pid_writer), root, *argv],
+            pass_fds=[pid_writer],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -47,11 +49,13 @@ class Guarded:
             start_new_session=True,
         )
         assert self._guard.stdout is not None
-        first = self._guard.stdout.readline()
-        if not first.strip().isdigit():
-            problem = (first + self._guard.stdout.read()).decode(errors="replace")
+        os.close(pid_writer)
+        with os.fdopen(pid_reader) as pid_file:
+            pid = pid_file.read()
+        if not pid:
+            problem = self._guard.stdout.read().decode(errors="replace")
             raise Ended(f"{argv[0]} could not be started: {problem}")
-        self.pid = int(first)
+        self.pid = int(pid)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         threading.Thread(target=self._reap, daemon=True).start()

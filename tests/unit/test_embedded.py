@@ -65,6 +65,7 @@ class FakeHandle:
         self.pid = pid
         self.signals: list[int] = []
         self.obeys = True
+        self.released = False
         self._ended: tuple[int | None, int | None] | None = None
         self._waiting: list[Deferred[tuple[int | None, int | None]]] = []
 
@@ -80,6 +81,10 @@ class FakeHandle:
         else:
             self._waiting.append(waiting)
         return waiting
+
+    def release(self) -> None:
+        self.released = True
+        self._waiting = []
 
     def end(self, status: int | None, number: int | None) -> None:
         self._ended = (status, number)
@@ -313,7 +318,7 @@ class EmbeddedRedisTests(SynchronousTestCase):
         """A released server lives on, unwatched."""
         handle = self.start()
         self.redis.release()
-        self.assertEqual(handle.signals, [])
+        self.assertEqual((handle.signals, handle.released), ([], True))
         handle.end(1, None)
         self.no_calls_left()
 

@@ -1,0 +1,286 @@
+"""The workers of a branch: started, adopted, stopped, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal as signals
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from cyme.interfaces import IHandle, ILauncher, IWorkers
+from cyme.planning import Desired, Exit, Process
+from cyme.workers.command import worker_argv, worker_env
+from cyme.workers.folders import Files, discard, existing, folder_of, set_aside, sweep
+from cyme.workers.life import Ladder, Life, Subject, begin
+from cyme.workers.logtail import tail
+
+T = TypeVar("T")
+
+#: Runs what blocks elsewhere than in the reactor's thread, and fires with what it returned.
+InThread = Callable[[Callable[[], Any]], "Deferred[Any]"]
+
+
+@define(eq=False)
+class _Worker:
+    """A living worker process."""
+
+    name: str
+    handle: IHandle
+    life: Life
+    started_at: float
+    stopping: bool = False
+    stopped: list[Deferred[Exit]] = field(factory=list)
+
+
+@implementer(IWorkers)
+class Workers:
+    """Provides `IWorkers` by processes of an `ILauncher`.
+
+    :param reactor: an `IReactorTime` and `IReactorThreads`.
+    :param root: the branch's root folder; each worker has a folder in it.
+    :param celery_loglevel: Celery's name of a log level.
+    :param env: what the workers' environment is made of, see `worker_env`.
+    :param warm_timeout: seconds that a worker has for its tasks once it is to stop.
+    :param cold_timeout: seconds that it has then to give them back, before it is killed.
+    :param in_thread: runs what blocks; None for the reactor's thread pool.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        launcher: ILauncher,
+        root: str | os.PathLike[str],
+        *,
+        celery_loglevel: str,
+        env: Mapping[str, str] = os.environ,
+        warm_timeout: float = 60.0,
+        cold_timeout: float = 10.0,
+        in_thread: InThread | None = None,
+    ) -> None:
+        self._clock = reactor
+        self._launcher = launcher
+        self._root = Path(root)
+        self._celery_loglevel = celery_loglevel
+        self._env = env
+        self._ladder = Ladder(warm_timeout, cold_timeout)
+        self._in_thread = in_thread or (lambda run: deferToThreadPool(reactor, reactor.getThreadPool(), run))
+        self._workers: dict[str, _Worker] = {}
+        # Beside it, since it is copied far more often than it changes.
+        self._processes: dict[str, Process] = {}
+        self._is_hurried = False
+        self._subscribers: list[tuple[Callable[[str], None], Callable[[str, Exit], None]]] = []
+
+    # -- they come ------------------------------------------------------------------
+
+    def adopt(self, names: Iterable[str]) -> Deferred[tuple[str, ...]]:
+        return Deferred.fromCoroutine(self._adopt(tuple(names)))
+
+    async def _adopt(self, names: Iterable[str]) -> tuple[str, ...]:
+        adopted = []
+        for name in names:
+            try:
+                if name not in self._workers and self._adopt_one(name):
+                    adopted.append(name)
+            except Exception:
+                self._log.failure("{name} can't be adopted", name=name)
+        try:
+            await self._in_thread(partial(sweep, self._root))
+        except OSError as problem:
+            self._log.warn("what is left of removed workers stays: {problem}", problem=str(problem))
+        return tuple(adopted)
+
+    def _adopt_one(self, name: str) -> bool:
+        files = self._files(name)
+        handle = self._launcher.find(str(files.record))
+        if handle is None:
+            return False
+        fingerprint = _fingerprint_in(handle.identity, name)
+        if fingerprint is None:
+            self._log.warn(
+                "process {pid} wrote {path}, but is no worker {name}",
+                pid=handle.pid,
+                path=str(files.record),
+                name=name,
+            )
+            handle.release()
+            return False
+        self._keep(name, handle, fingerprint, adopted=True)
+        return True
+
+    def start(self, desired: Desired) -> Process:
+        name = desired.name
+        if name in self._workers:
+            raise ValueError(f"a worker {name!r} lives already")
+        files = self._files(name)
+        files.prepare()
+        argv = worker_argv(desired, files, self._celery_loglevel)
+        handle = self._launcher.launch(
+            argv,
+            worker_env(self._env, desired),
+            record=str(files.record),
+            log=str(files.log),
+            identity=_identity(desired),
+            ready=partial(self._said_ready, name),
+        )
+        self._log.debug("{argv}", argv=" ".join(argv))
+        return self._keep(name, handle, desired.fingerprint, adopted=False)
+
+    def _keep(self, name: str, handle: IHandle, fingerprint: str, *, adopted: bool) -> Process:
+        life = begin(Subject(name, handle, self._clock, self._ladder, self._log))
+        phase = life.phase()
+        assert phase is not None
+        process = self._processes[name] = Process(
+            pid=handle.pid,
+            started_at=handle.started_at,
+            fingerprint=fingerprint,
+            phase=phase,
+            adopted=adopted,
+        )
+        worker = self._workers[name] = _Worker(name, handle, life, handle.started_at)
+        ended = handle.when_ended()
+        if ended.called:
+            # Nobody is called back before this worker is known to whoever started it.
+            ended.addCallback(lambda how: self._clock.callLater(0, self._ended, worker, how))
+        else:
+            ended.addCallback(partial(self._ended, worker))
+        return process
+
+    def mark_running(self, name: str) -> None:
+        worker = self._workers.get(name)
+        if worker is not None:
+            worker.life.mark_running()
+            self._renew(worker)
+
+    def _said_ready(self, name: str) -> None:
+        if name in self._workers:
+            for ready, _ in self._subscribers:
+                self._call(ready, name)
+
+    # -- they go ----------------------------------------------------------------------
+
+    def stop(self, name: str) -> Deferred[Exit]:
+        worker = self._workers.get(name)
+        if worker is None:
+            return fail(KeyError(name))
+        stopped: Deferred[Exit] = Deferred()
+        worker.stopped.append(stopped)
+        if self._is_hurried:
+            worker.life.hurry()
+        else:
+            worker.life.stop()
+        worker.stopping = True
+        self._renew(worker)
+        return stopped
+
+    def stop_all(self) -> Deferred[None]:
+        return gatherResults([self.stop(name) for name in self._workers]).addCallback(lambda _: None)
+
+    def hurry(self) -> None:
+        self._is_hurried = True
+        for worker in self._workers.values():
+            worker.life.hurry()
+            worker.stopping = True
+            self._renew(worker)
+
+    def release(self) -> None:
+        workers, self._workers = self._workers, {}
+        self._processes.clear()
+        for worker in workers.values():
+            worker.life.over()
+            worker.handle.release()
+
+    def _ended(self, worker: _Worker, how: tuple[int | None, int | None]) -> None:
+        """Tell everybody at once: whoever replaces the worker does so in this very turn."""
+        if self._workers.get(worker.name) is not worker:
+            return
+        del self._workers[worker.name]
+        del self._processes[worker.name]
+        worker.life.over()
+        # See Note [Process groups] in cyme.workers.handle.
+        worker.handle.signal(signals.SIGKILL, group=True)
+        worker.handle.release()
+        status, number = how
+        now = self._clock.seconds()
+        exit = Exit(
+            status=status,
+            signal=number,
+            at=now,
+            lived=now - worker.started_at,
+            expected=worker.stopping,
+        )
+        for _, ended in self._subscribers:
+            self._call(ended, worker.name, exit)
+        for stopped in worker.stopped:
+            stopped.callback(exit)
+
+    # -- how they are -----------------------------------------------------------------
+
+    def processes(self) -> Mapping[str, Process]:
+        return dict(self._processes)
+
+    def subscribe(self, *, ready: Callable[[str], None], ended: Callable[[str, Exit], None]) -> None:
+        self._subscribers.append((ready, ended))
+
+    # -- what they leave --------------------------------------------------------------
+
+    def folders(self, names: Iterable[str]) -> Deferred[frozenset[str]]:
+        return self._in_thread(partial(existing, self._root, tuple(names)))
+
+    def remove_folder(self, name: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._remove_folder(name))
+
+    async def _remove_folder(self, name: str) -> None:
+        if name in self._workers:
+            raise ValueError(f"the worker {name!r} lives")
+        # At once, so that a worker of the same name can be started while this one's files go.
+        aside = set_aside(self._root, name)
+        if aside is not None:
+            await self._in_thread(partial(discard, aside))
+
+    def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
+        return self._in_thread(lambda: tail(self._files(name).log, lines))
+
+    # -- helpers ------------------------------------------------------------------------
+
+    def _files(self, name: str) -> Files:
+        return Files(folder_of(self._root, name))
+
+    def _renew(self, worker: _Worker) -> None:
+        phase = worker.life.phase()
+        process = self._processes[worker.name]
+        if phase is not None and phase is not process.phase:
+            self._processes[worker.name] = evolve(process, phase=phase)
+
+    def _call(self, subscriber: Callable[..., None], *arguments: object) -> None:
+        try:
+            subscriber(*arguments)
+        except Exception:
+            self._log.failure("a subscriber of the workers failed")
+
+
+def _identity(desired: Desired) -> str:
+    """What a worker's record says of it beside its pid."""
+    return json.dumps({"name": desired.name, "fingerprint": desired.fingerprint})
+
+
+def _fingerprint_in(identity: str, name: str) -> str | None:
+    """What the worker `name` was started with, or None if this is not its identity."""
+    try:
+        document = json.loads(identity)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or document.get("name") != name:
+        return None
+    fingerprint = document.get("fingerprint")
+    return fingerprint if isinstance(fingerprint, str) else None

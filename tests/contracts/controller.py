@@ -1,0 +1,269 @@
+"""What every provider of `IController` does: as much as those who call it rely on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from cyme.errors import (
+    InvalidName,
+    InvalidParameter,
+    NameTaken,
+    NoSuchApp,
+    NoSuchBranch,
+    NoSuchInstance,
+    NoSuchQueue,
+    NotConsuming,
+)
+from cyme.interfaces import IController
+
+
+def make_controller_tests(
+    fixture: Callable[[SynchronousTestCase], tuple[Any, Callable[[], None]]],
+) -> type[SynchronousTestCase]:
+    """Tests of a controller.
+
+    :param fixture: takes the test case and gives a controller of a cluster without declarations,
+        and a function that makes everything happen that is under way.
+    """
+
+    class ControllerTests(SynchronousTestCase):
+        def setUp(self) -> None:
+            self.controller, self.turn = fixture(self)
+
+        def result(self, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            """What a verb answers; it can be said in JSON."""
+            asked = maybeDeferred(verb, *args, **kwargs)
+            self.turn()
+            result = self.successResultOf(asked)
+            json.dumps(result)
+            return result
+
+        def refused(self, error: type[Exception], verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            """Expect that a verb is refused."""
+            asked = maybeDeferred(verb, *args, **kwargs)
+            self.turn()
+            return self.failureResultOf(asked, error).value
+
+        def have_instance(self, name: str = "w1", app: str = "foo", **params: Any) -> None:
+            self.result(self.controller.apps.add, app)
+            self.result(self.controller.instances.add, app, name, **params)
+
+        def test_interface(self) -> None:
+            """It provides `IController`."""
+            verifyObject(IController, self.controller)
+
+        def test_apps(self) -> None:
+            """Apps are added, listed by name, shown and removed."""
+            apps = self.controller.apps
+            created, details = self.result(apps.add, "foo")
+            self.assertEqual((created, details["name"]), (True, "foo"))
+            self.result(apps.add, "bar")
+            self.assertEqual(apps.all(), ["bar", "foo"])
+            self.assertEqual(apps.get("foo")["name"], "foo")
+            self.assertIsNone(self.result(apps.delete, "foo"))
+            self.assertEqual(apps.all(), ["bar"])
+
+        def test_app_again(self) -> None:
+            """An app that is added again is changed by what is given."""
+            apps = self.controller.apps
+            self.result(apps.add, "foo", pool="solo")
+            created, details = self.result(apps.add, "foo", arguments="-E")
+            self.assertFalse(created)
+            self.assertEqual((details["pool"], details["arguments"]), ("solo", "-E"))
+            self.assertEqual(apps.get("foo"), details)
+
+        def test_generated_names(self) -> None:
+            """What is added without a name gets one of its own."""
+            _, app = self.result(self.controller.apps.add, None)
+            names = {self.result(self.controller.instances.add, app["name"], None)[1]["name"] for _ in "ab"}
+            self.assertEqual(self.controller.instances.all(app["name"]), sorted(names))
+            self.assertEqual(len(names), 2)
+
+        def test_names(self) -> None:
+            """What can't be a name is refused."""
+            self.refused(InvalidName, self.controller.apps.add, "../etc")
+            self.refused(InvalidName, self.controller.apps.add, "admin")
+            self.result(self.controller.apps.add, "foo")
+            self.refused(InvalidName, self.controller.instances.add, "foo", ".hidden")
+            self.refused(InvalidName, self.controller.queues.add, "foo", "a\nb")
+
+        def test_queues(self) -> None:
+            """Queue declarations are added, listed, shown and removed."""
+            queues = self.controller.queues
+            self.result(self.controller.apps.add, "foo")
+            created, details = self.result(
+                queues.add, "foo", "tasks", exchange="e", options={"durable": True}
+            )
+            self.assertTrue(created)
+            expected = {"name": "tasks", "exchange": "e", "exchange_type": None, "routing_key": None}
+            self.assertEqual({key: details[key] for key in expected}, expected)
+            self.assertEqual(details["options"], {"durable": True})
+            self.assertEqual(queues.get("foo", "tasks"), details)
+            self.assertEqual(queues.all("foo"), ["tasks"])
+            self.assertFalse(self.result(queues.add, "foo", "tasks", routing_key="r")[0])
+            self.assertEqual(queues.get("foo", "tasks")["routing_key"], "r")
+            self.assertIsNone(self.result(queues.delete, "foo", "tasks"))
+            self.assertEqual(queues.all("foo"), [])
+
+        def test_instances(self) -> None:
+            """Instances are added, listed over all apps or one, shown and removed."""
+            instances = self.controller.instances
+            self.have_instance("w1")
+            self.have_instance("w2", "bar")
+            self.assertEqual((instances.all("foo"), instances.all(None)), (["w1"], ["w1", "w2"]))
+            details = self.result(instances.get, "foo", "w1")
+            self.assertEqual(details, self.result(instances.get, None, "w1"))
+            expected = {
+                "name": "w1",
+                "app": "foo",
+                "is_enabled": True,
+                "queues": [],
+                "max_concurrency": 1,
+                "min_concurrency": 1,
+            }
+            self.assertEqual({key: details[key] for key in expected}, expected)
+            self.assertIsNone(self.result(instances.delete, "foo", "w1"))
+            self.assertEqual(instances.all(None), ["w2"])
+
+        def test_instance_again(self) -> None:
+            """An instance that is added again is changed by what is given."""
+            self.have_instance(max_concurrency=3)
+            created, details = self.result(
+                self.controller.instances.add, "foo", "w1", min_concurrency=2, wait=1.0
+            )
+            self.assertFalse(created)
+            self.assertEqual((details["max_concurrency"], details["min_concurrency"]), (3, 2))
+
+        def test_instance_of_another_app(self) -> None:
+            """An instance's name is taken for every other app."""
+            self.have_instance()
+            self.result(self.controller.apps.add, "bar")
+            self.refused(NameTaken, self.controller.instances.add, "bar", "w1")
+            self.refused(NoSuchInstance, self.controller.instances.get, "bar", "w1")
+
+        def test_commands(self) -> None:
+            """Instances are disabled, enabled and restarted."""
+            instances = self.controller.instances
+            self.have_instance()
+            for verb, enabled in ((instances.disable, False), (instances.enable, True)):
+                self.assertIsNone(self.result(verb, "foo", "w1"))
+                self.assertIs(self.result(instances.get, "foo", "w1")["is_enabled"], enabled)
+            self.assertIsNone(self.result(instances.restart, None, "w1"))
+
+        def test_autoscale(self) -> None:
+            """The range of a pool is changed by its ends, and refused when they don't fit."""
+            instances = self.controller.instances
+            self.have_instance()
+            changed = self.result(instances.set_autoscale, "foo", "w1", max=5, wait=0.0)
+            self.assertEqual(changed, {"max": 5, "min": 1})
+            self.assertEqual(self.result(instances.set_autoscale, None, "w1", min=0), {"max": 5, "min": 0})
+            self.assertEqual(instances.autoscale("foo", "w1"), {"max": 5, "min": 0})
+            self.refused(InvalidParameter, instances.set_autoscale, "foo", "w1", min=6)
+            self.assertEqual(instances.autoscale("foo", "w1"), {"max": 5, "min": 0})
+
+        def test_consumers(self) -> None:
+            """An instance consumes from a declared queue, until that is cancelled."""
+            instances = self.controller.instances
+            self.have_instance()
+            self.refused(NoSuchQueue, instances.consume, "foo", "w1", "tasks")
+            self.result(self.controller.queues.add, "foo", "tasks")
+            for _ in "twice":
+                self.assertIsNone(self.result(instances.consume, "foo", "w1", "tasks", wait=0.0))
+            self.assertEqual(self.result(instances.get, "foo", "w1")["queues"], ["tasks"])
+            self.assertIsNone(self.result(instances.cancel, "foo", "w1", "tasks", wait=0.0))
+            self.assertEqual(self.result(instances.get, "foo", "w1")["queues"], [])
+            self.refused(NotConsuming, instances.cancel, "foo", "w1", "tasks")
+
+        def test_queues_at_creation(self) -> None:
+            """An instance may be created with queues, which must be declared."""
+            self.result(self.controller.apps.add, "foo")
+            self.refused(NoSuchQueue, self.controller.instances.add, "foo", "w1", queues=["tasks"])
+            self.assertEqual(self.controller.instances.all(None), [])
+            self.result(self.controller.queues.add, "foo", "tasks")
+            _, details = self.result(self.controller.instances.add, "foo", "w1", queues=["tasks"])
+            self.assertEqual(details["queues"], ["tasks"])
+
+        def test_log(self) -> None:
+            """The log is text."""
+            self.have_instance()
+            self.assertIsInstance(self.result(self.controller.instances.log, "foo", "w1", tail=5), str)
+
+        def test_stats(self) -> None:
+            """The statistics come with the details."""
+            self.have_instance()
+            self.assertEqual(self.result(self.controller.instances.stats, "foo", "w1")["name"], "w1")
+
+        def test_delete_app(self) -> None:
+            """An app takes its instances and queue declarations with it, and nobody else's."""
+            self.have_instance("w1")
+            self.have_instance("w2", "bar")
+            self.result(self.controller.queues.add, "foo", "tasks")
+            self.result(self.controller.apps.delete, "foo")
+            self.assertEqual(self.controller.instances.all(None), ["w2"])
+            self.result(self.controller.apps.add, "foo")
+            self.assertEqual(self.controller.queues.all("foo"), [])
+
+        def test_no_such_app(self) -> None:
+            """Nothing can be done with an app that does not exist."""
+            apps, queues, instances = (
+                self.controller.apps,
+                self.controller.queues,
+                self.controller.instances,
+            )
+            for verb, *args in (
+                (apps.get,),
+                (apps.delete,),
+                (queues.all,),
+                (queues.get, "q"),
+                (queues.add, "q"),
+                (queues.delete, "q"),
+                (instances.all,),
+                (instances.get, "w1"),
+                (instances.add, "w1"),
+                (instances.add, None),
+                (instances.delete, "w1"),
+            ):
+                self.refused(NoSuchApp, verb, "foo", *args)
+
+        def test_no_such_queue(self) -> None:
+            """Nothing can be done with a queue that is not declared."""
+            self.result(self.controller.apps.add, "foo")
+            self.refused(NoSuchQueue, self.controller.queues.get, "foo", "q")
+            self.refused(NoSuchQueue, self.controller.queues.delete, "foo", "q")
+
+        def test_no_such_instance(self) -> None:
+            """Nothing can be done with an instance that does not exist, whether or not its app is named."""
+            instances = self.controller.instances
+            self.result(self.controller.apps.add, "foo")
+            for verb, *args in (
+                (instances.get,),
+                (instances.delete,),
+                (instances.restart,),
+                (instances.enable,),
+                (instances.disable,),
+                (instances.stats,),
+                (instances.autoscale,),
+                (instances.set_autoscale,),
+                (instances.log,),
+                (instances.consumers,),
+                (instances.consume, "q"),
+                (instances.cancel, "q"),
+            ):
+                for app in ("foo", None):
+                    self.refused(NoSuchInstance, verb, app, "w1", *args)
+
+        def test_branches(self) -> None:
+            """Live branches are listed and shown, others are not."""
+            branches = self.controller.branches
+            for id in branches.all():
+                self.assertEqual(self.result(branches.get, id)["id"], id)
+            self.assertNotEqual(branches.all(), [])
+            self.refused(NoSuchBranch, branches.get, "nowhere")
+
+    return ControllerTests

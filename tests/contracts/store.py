@@ -1,0 +1,120 @@
+"""What every `IStore` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import evolve
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from cyme.declarations import App, Instance, Queue, Version
+from cyme.interfaces import IStore
+
+FOO = App(
+    name="foo",
+    broker="amqp://me:s%20cret@broker:5672//",
+    celery_app="proj.celery:app",
+    pool="threads",
+    arguments="--a 'b c'",
+    extra_config="x=1",
+    version=Version(7 << 40, "b1"),
+)
+TASKS = Queue(
+    app="foo",
+    name="tâches, 1",
+    exchange="e",
+    exchange_type="topic",
+    routing_key="r.#",
+    options='{"durable": true}',
+    version=Version(8, "b1"),
+)
+W1 = Instance(
+    name="w1",
+    app="foo",
+    branch="b1",
+    is_enabled=False,
+    queues=("tâches, 1", "b"),
+    max_concurrency=4,
+    min_concurrency=0,
+    broker="redis://r/1",
+    celery_app="a.b",
+    pool="solo",
+    arguments="-x",
+    extra_config="y=2",
+    generation=3,
+    created_at=1234567.25,
+    version=Version(9, "b2"),
+)
+ALL = (FOO, TASKS, W1)
+
+
+def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
+    """Tests of an `IStore`.
+
+    :param fixture: makes an empty store that is not open yet.
+    """
+
+    class StoreTests(TestCase):
+        def setUp(self) -> None:
+            self.store = fixture(self)
+            self.store.open()
+            self.addCleanup(lambda: self.store.close())
+
+        async def contents(self) -> set[Any]:
+            return set(await self.store.load())
+
+        def test_interface(self) -> None:
+            """It provides `IStore`."""
+            verifyObject(IStore, self.store)
+
+        async def test_empty(self) -> None:
+            """A new store holds nothing."""
+            self.assertEqual(await self.contents(), set())
+
+        async def test_round_trip(self) -> None:
+            """What was saved is loaded, equal in every field."""
+            await self.store.save(ALL)
+            self.assertEqual(await self.contents(), set(ALL))
+
+        async def test_bare(self) -> None:
+            """What has only its names is loaded as it was saved."""
+            bare = {App(name="a"), Queue(app="a", name="q"), Instance(name="w", app="a", branch="b")}
+            await self.store.save(tuple(bare))
+            self.assertEqual(await self.contents(), bare)
+
+        async def test_replace(self) -> None:
+            """A declaration takes the place of what has its kind and key, a tombstone too."""
+            await self.store.save(ALL)
+            changed = evolve(W1, broker=None, queues=(), max_concurrency=1, version=Version(10, "b1"))
+            dead = evolve(FOO, deleted=True, broker=None)
+            await self.store.save((changed, dead))
+            self.assertEqual(await self.contents(), {changed, dead, TASKS})
+
+        async def test_same_name_elsewhere(self) -> None:
+            """Queues of one name in two apps are two."""
+            other = evolve(TASKS, app="bar")
+            await self.store.save((TASKS, other))
+            self.assertEqual(await self.contents(), {TASKS, other})
+
+        async def test_remove(self) -> None:
+            """What is removed is gone, and what was not there is no error."""
+            await self.store.save(ALL)
+            await self.store.remove((W1, App(name="nobody")))
+            self.assertEqual(await self.contents(), {FOO, TASKS})
+
+        async def test_nothing(self) -> None:
+            """Saving nothing changes nothing."""
+            await self.store.save(ALL)
+            await self.store.save(())
+            self.assertEqual(await self.contents(), set(ALL))
+
+        async def test_order(self) -> None:
+            """Saves that are asked for at once happen in the order in which they were asked for."""
+            saves = [self.store.save((evolve(W1, generation=number),)) for number in range(20)]
+            for save in saves:
+                await save
+            self.assertEqual(await self.contents(), {evolve(W1, generation=19)})
+
+    return StoreTests
