@@ -7,7 +7,8 @@ ARGS ?=
 JOBS ?= 2
 TESTS ?= tests
 
-PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+# Without PYTHONPATH: what lies there would count as installed.
+PIP = env -u PYTHONPATH $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint unit rabbitmq clean

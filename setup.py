@@ -20,6 +20,7 @@ def read_version() -> str:
 # The lower bounds are versions that the unit tests passed with, all of them together.
 INSTALL_REQUIRES = [
     "attrs >= 24.2",
+    "automat >= 24.8.1",
     "celery >= 5.6",  # the first with the settings that RabbitMQ 4.3 needs
     "klein >= 24.8",
     "kombu[redis] >= 5.6",

@@ -13,9 +13,8 @@ still obeys for what it has itself.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from inspect import getmembers
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -27,6 +26,7 @@ from twisted.python.failure import Failure
 
 from cyme.envelope import Answer, Request, Unreadable, decode, encode, error_to
 from cyme.errors import BusAway, CymeError, NoReply, NoRoute, RemoteFailure
+from cyme.narration import Narrator
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 #: Seconds that an answer is waited for, unless the caller says otherwise (requirements R90).
 ANSWER_WITHIN = 60.0
-#: The most characters of a value that a log line shows.
-WORDS_MOST = 1000
 #: The inbox of requests that don't take the bus.
 HERE = ""
 #: What stands for "any" or "all" where an error names whom a message was for.
@@ -78,6 +76,7 @@ class Actors:
 
     :param members: gives the ids of the live branches.
     :ivar counts: what came of the messages that were received, for the metrics.
+    :ivar narrator: says in the log what is asked of this branch.
     """
 
     _log = Logger()
@@ -99,6 +98,7 @@ class Actors:
         self._expecting: dict[str, Callable[[Answer], None]] = {}
         self._waits: set[Deferred[Any]] = set()
         self.counts: Counter[str] = Counter()
+        self.narrator = Narrator(branch_id)
 
     # -- what this branch does for others --------------------------------------------
 
@@ -323,7 +323,7 @@ class Actors:
         method = self._verbs.get((request.actor, request.verb))
         arguments = {"name": request.name, **request.arguments}
         unlogged: frozenset[str] = getattr(method, "unlogged", frozenset())
-        self._log_request(request.actor, request.verb, arguments, unlogged)
+        self.narrator.asked(request.actor, request.verb, arguments, unlogged)
 
         def work() -> Any:
             if method is None:
@@ -351,7 +351,7 @@ class Actors:
 
     async def _answer(self, request: Request, *, ok: Any = None, nok: dict[str, Any] | None = None) -> None:
         if nok is None:
-            self._log_ok(ok)
+            self.narrator.answered(ok)
         left = request.deadline - self._clock.seconds()
         if left > 0:
             answer = Answer(id=request.id, branch=self._branch_id, ok=ok, nok=nok)
@@ -365,12 +365,10 @@ class Actors:
             except LookupError:
                 pass
             else:
-                self._log_nok(error)
+                self.narrator.refused(error)
                 return nok
         incident = str(uuid4())
-        self._log.failure(
-            "{{{branch}}} <-- nok=incident {incident}", branch=self._branch_id, incident=incident
-        )
+        self.narrator.failed(incident)
         return error_to(RemoteFailure(self._branch_id, incident))
 
     async def _send(self, inbox: str, answer: Answer, expires: float) -> None:
@@ -395,67 +393,3 @@ class Actors:
             self._log.failure("handling a message failed", failure)
 
         return Deferred.fromCoroutine(work).addErrback(note)
-
-    # -- what the log says -------------------------------------------------------------------
-
-    async def narrated(
-        self, actor: str, verb: str, arguments: Mapping[str, Any], work: Callable[[], Awaitable[Any]]
-    ) -> Any:
-        """Do `work` that needs no other branch, with the log lines of a verb; passes its result on."""
-        self._log_request(actor, verb, arguments, frozenset())
-        try:
-            result = await work()
-        except CymeError as error:
-            self._log_nok(error)
-            raise
-        self._log_ok(result)
-        return result
-
-    def _log_request(
-        self, actor: str, verb: str, arguments: Mapping[str, Any], unlogged: frozenset[str]
-    ) -> None:
-        shown = ((key, value) for key, value in redacted(arguments).items() if key not in unlogged)
-        self._log.info(
-            "{{{branch}}} --> {actor}.{verb}({arguments})",
-            branch=self._branch_id,
-            actor=actor,
-            verb=verb,
-            arguments=shortened(", ".join(f"{key}={value!r}" for key, value in shown)),
-        )
-
-    def _log_ok(self, value: Any) -> None:
-        words = shortened(repr(redacted(value)))
-        self._log.info("{{{branch}}} <-- ok={value}", branch=self._branch_id, value=words)
-
-    def _log_nok(self, error: CymeError) -> None:
-        words = shortened(repr(redacted(str(error))))
-        self._log.info(
-            "{{{branch}}} <-- nok={error}: {words}",
-            branch=self._branch_id,
-            error=type(error).__name__,
-            words=words,
-        )
-
-
-_CREDENTIALS = re.compile(r"(://[^:/@\s]*):[^\s]*@")
-
-
-def redacted(value: Any) -> Any:
-    """A JSON value without its secrets: passwords, brokers' URLs, credentials in other URLs."""
-    if isinstance(value, str):
-        return _CREDENTIALS.sub(r"\1:***@", value)
-    if isinstance(value, Mapping):
-        return {
-            key: "***"
-            if key == "password" or (key == "broker" and isinstance(inner, str))
-            else redacted(inner)
-            for key, inner in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [redacted(inner) for inner in value]
-    return value
-
-
-def shortened(words: str) -> str:
-    """Text of a length that a log line can bear."""
-    return words if len(words) <= WORDS_MOST else f"{words[:WORDS_MOST]}… ({len(words)} characters)"

@@ -66,6 +66,7 @@ class Listening(Protocol):
 class Parts:
     """What a branch consists of, built but not started.
 
+    :ivar stall_watch: runs while everything is up; a start and a stop may hold things up.
     :ivar in_flight: fires when no HTTP request is being answered.
     """
 
@@ -77,6 +78,7 @@ class Parts:
     actors: Startable
     presence: Listening
     site: IProtocolFactory
+    stall_watch: IService
     in_flight: Callable[[], Deferred[None]]
 
 
@@ -167,13 +169,13 @@ class Branch(Service):
         What `Refusals.at_start` raises comes through.
         """
         super().startService()
+        self._heed_signals(self.hurry)
         try:
             parts, url, uses_redis = self._take_hold()
         except CannotStart as problem:
             self._let_go()
             self._refusals.at_start(problem)
             raise
-        self._heed_signals(self.hurry)
         self._starting = Deferred.fromCoroutine(self._come_up(parts, url, uses_redis))
         self._starting.addErrback(self._failed)
 
@@ -269,6 +271,8 @@ class Branch(Service):
         self._begun |= {"supervisor", "workers"}
         await maybeDeferred(parts.supervisor.startService)
         self._state = ""
+        self._begun.add("stall watch")
+        parts.stall_watch.startService()
         self._log.info(
             "[READY] branch {id} {where} (pid {pid})",
             id=self._root.memory.id,
@@ -305,6 +309,7 @@ class Branch(Service):
         # A worker has the whole ladder, and only then is overdue.
         ladder = self._settings.warm_timeout + 2 * STOP_WITHIN
         steps: tuple[tuple[str, Callable[[], Any], float], ...] = (
+            ("stall watch", parts.stall_watch.stopService, STOP_WITHIN),
             ("HTTP", self._stop_http, STOP_WITHIN),
             ("supervisor", parts.supervisor.stopService, STOP_WITHIN),
             ("workers", self._stop_workers, ladder),

@@ -138,12 +138,12 @@ def transport_of(url: str) -> str:
 
 def redacted(url: str) -> str:
     """The URL with `***` in place of every password, also where it is malformed."""
-    return ";".join(map(_redacted, each(url)))
+    return ";".join(map(_redacted, _pieces(url)))
 
 
 def scrubbed(text: str, url: str) -> str:
     """Remove the passwords of `url` from what somebody said about it."""
-    for one in each(url):
+    for one in _pieces(url):
         secrets = [match.group(2) for match in _SECRET_ARGUMENT.finditer(one)]
         secrets.append(_split_password(one)[1])
         for secret in sorted(filter(None, secrets), key=len, reverse=True):
@@ -191,7 +191,7 @@ def _check(url: str) -> str:
     if "+" in scheme:
         if scheme != "redis+socket":
             raise _invalid(f"{scheme!r} is not known; of this kind there is redis+socket:///PATH")
-        if not path or not url.startswith("redis+socket:///"):
+        if not path or hostname:
             raise _invalid("the path of the socket is missing: redis+socket:///PATH")
     elif transport in AMQP | REDIS:
         if not hostname:
@@ -231,21 +231,32 @@ def _split_password(url: str) -> tuple[str, str, str]:
 
     Everything up to the last `@` counts as user and password: so a password with a `/`
     or `@` in it, which should have been quoted, is hidden too, at the price of hiding too
-    much of a URL whose path holds an `@`.
+    much of a URL whose path holds an `@`. Without an `@`, what stands in a port's place
+    and is none may be half a password.
     """
     scheme, separator, rest = url.partition("://") if _SCHEME.match(url) else ("", "", url)
     userinfo, at, after = rest.rpartition("@")
     if at:
         user, colon, password = userinfo.partition(":")
     else:
-        # `user:half-a-password`, cut off at something that looked like the next URL
         user, colon, password = re.split(r"[/?]", rest)[0].partition(":")
         after = rest[len(user + colon + password) :]
         if rest.startswith("[") or password.isdecimal():
-            colon = ""
+            colon = ""  # it is an address or a port
     if not colon:
         return url, "", ""
     return f"{scheme}{separator}{user}:", password, at + after
+
+
+def _pieces(url: str) -> list[str]:
+    """The URLs in `url`, each with its own password; one when that can't be told.
+
+    What seems to begin another URL may be a part of a password. Then what is before it
+    ends in half a password.
+    """
+    pieces = each(url)
+    is_cut = any("@" not in piece and _split_password(piece)[1] for piece in pieces)
+    return [url] if is_cut else pieces
 
 
 def _redacted(url: str) -> str:

@@ -14,7 +14,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from cyme.declarations import App, Declaration, Instance, Queue
+    from cyme.declarations import App, Declaration, Instance, Queue, Unreadable
     from cyme.planning import ConsumedQueue, Desired, Exit, Process
 
 
@@ -29,8 +29,8 @@ class IStore(Interface):
         :raises CannotStart: when the database can't be opened or is not Cyme's.
         """
 
-    def load() -> Deferred[tuple[Declaration, ...]]:
-        """Fire with every declaration, tombstones included, in no order."""
+    def load() -> Deferred[tuple[Declaration | Unreadable, ...]]:
+        """Fire with everything that is stored at one moment, tombstones included, in no order."""
 
     def save(declarations: Sequence[Declaration]) -> Deferred[None]:
         """Write all of `declarations`, or none, each in place of what has its kind and key.
@@ -53,13 +53,18 @@ class ICatalogue(Interface):
     """
 
     def load() -> Deferred[None]:
-        """Read everything from the store; to be called before anything else."""
+        """Read everything from the store; to be called before anything else.
+
+        What a person wrote into it meanwhile is treated as by `refresh`.
+        """
 
     def refresh() -> Deferred[frozenset[tuple[str, ...]]]:
         """Read the store again and take over what somebody changed behind the branch's back.
 
-        Fires with the (kind, *key) of each declaration that differed; each got a new
-        version, as if it had been written here.
+        Fires with the (kind, *key) of each declaration that differed. What a person changed
+        got a new version, as if it had been written here; what a person removed became a
+        tombstone, an app with all that is its own. What can't be is logged and left out:
+        what was held before is held on.
         """
 
     def app(name: str) -> App | None: ...

@@ -134,7 +134,7 @@ _QUEUE_TEXTS = ("exchange", "exchange_type", "routing_key", "options")
 
 def digest_of(url: str) -> str:
     """What is unique about a broker's URL, short enough for any index."""
-    return sha256(url.encode()).hexdigest()
+    return sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def row_of(declaration: Declaration, broker_ids: Mapping[str, int]) -> dict[str, Any]:
@@ -175,8 +175,8 @@ def value_of(kind: str, row: Mapping[str, Any], brokers: Mapping[int, str]) -> D
         "deleted": _boolean(row, "deleted"),
     }
     if kind == declarations.Queue.kind:
-        texts = {name: _optional_text(row, name) for name in _QUEUE_TEXTS}
-        return declarations.Queue(app=_text(row, "app"), **common, **texts)
+        common |= {name: _optional_text(row, name) for name in _QUEUE_TEXTS}
+        return declarations.Queue(app=_text(row, "app"), **common)
     common |= {name: _optional_text(row, name) for name in _PARAMETERS}
     common["broker"] = _broker(row["broker_id"], brokers)
     if kind == declarations.App.kind:
@@ -241,7 +241,7 @@ def _broker(broker_id: Any, brokers: Mapping[int, str]) -> str | None:
     url = brokers.get(broker_id)
     if url is None:
         raise ValueError("broker_id names no row of the table broker that can be read")
-    return url
+    return _one_copy("the broker's url", url)
 
 
 def _queues(value: Any) -> tuple[str, ...]:

@@ -192,6 +192,14 @@ OPTIONS: tuple[Option, ...] = (
         "Celery's log level in the workers: DEBUG, INFO, WARNING, ERROR or CRITICAL.",
     ),
     Option(
+        "stall-limit",
+        None,
+        "0",
+        readers.seconds(0),
+        "Log a warning whenever the branch was held up for more than so many seconds, by its own doing and"
+        " not by a busy machine; 0 does not look. For finding out why a branch is slow.",
+    ),
+    Option(
         "max-request-body",
         None,
         "1M",
@@ -311,6 +319,7 @@ class Settings:
     workers_on_exit: str
     warm_timeout: float
     worker_loglevel: str
+    stall_limit: float
     max_request_body: int
     allow_origin: tuple[str, ...]
     is_daemon: bool

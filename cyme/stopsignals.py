@@ -44,7 +44,7 @@ class StopSignals:
         self._stopping = False
 
     def install(self) -> None:
-        """Take over the signals that nobody chose to ignore, as `nohup` does; for when the reactor runs."""
+        """Take over the signals that nobody chose to ignore, as `nohup` does."""
         for number in SIGNALS:
             if self._signals.getsignal(number) != signal.SIG_IGN:
                 self._signals.signal(number, self._caught)

@@ -6,37 +6,39 @@ whose names begin with `thd_` run in the database's thread.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from sys import intern
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import (
+    Boolean,
     Connection,
     Engine,
+    Integer,
     Table,
+    bindparam,
     create_engine,
     delete,
     event,
     insert,
     inspect,
     select,
+    type_coerce,
     union,
     update,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from cyme import models
-from cyme.declarations import App, Declaration, Instance, Queue, Version
+from cyme.declarations import App, Declaration, Instance, Queue, Unreadable
 from cyme.errors import CannotStart
 from cyme.interfaces import IStore
 
@@ -47,25 +49,28 @@ T = TypeVar("T")
 
 #: Seconds that SQLite waits for another program's transaction.
 BUSY_TIMEOUT = 5.0
+#: Driver -> what keeps a silent server from holding the database's thread for ever, in seconds;
+#: the same words in the URL's query come first.
+DRIVER_TIMEOUTS: Mapping[str, Mapping[str, int]] = {
+    **dict.fromkeys(
+        ("psycopg", "psycopg2"),
+        {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
+    ),
+    **dict.fromkeys(
+        ("pymysql", "mysqldb"),
+        {"connect_timeout": 5, "read_timeout": 30, "write_timeout": 30},
+    ),
+}
 
 _META = cast(Table, models.Meta.__table__)
 _BROKER = cast(Table, models.Broker.__table__)
 _APP = cast(Table, models.App.__table__)
-_QUEUE = cast(Table, models.Queue.__table__)
 _INSTANCE = cast(Table, models.Instance.__table__)
-_TABLES: Mapping[str, Table] = {App.kind: _APP, Queue.kind: _QUEUE, Instance.kind: _INSTANCE}
-_PARAMETERS = ("celery_app", "pool", "arguments", "extra_config")
-_QUEUE_FIELDS = ("app", "name", "exchange", "exchange_type", "routing_key", "options")
-_INSTANCE_FIELDS = (
-    "name",
-    "app",
-    "branch",
-    "is_enabled",
-    "max_concurrency",
-    "min_concurrency",
-    "generation",
-    "created_at",
-)
+_TABLES: Mapping[str, Table] = {
+    App.kind: _APP,
+    Queue.kind: cast(Table, models.Queue.__table__),
+    Instance.kind: _INSTANCE,
+}
 
 
 @implementer(IStore)
@@ -76,36 +81,39 @@ class SQLStore:
     :param url: an SQLAlchemy URL.
     """
 
-    _log = Logger()
-
     def __init__(self, reactor: IReactorFromThreads, url: str) -> None:
         self._reactor = reactor
         self._url = url
         self._engine: Engine | None = None
         # One thread: SQLite has one writer anyway, and writes keep the order they were asked in.
-        self._pool = ThreadPool(minthreads=1, maxthreads=1, name="database")
+        # It is started by the first use, so that a start that is refused leaves none behind.
+        self._pool = ThreadPool(minthreads=0, maxthreads=1, name="database")
 
     # -- IStore ---------------------------------------------------------------------
 
     def open(self) -> None:
-        url = self._parsed()
-        shown = url.render_as_string(hide_password=True)
+        url = _parsed(self._url)
+        # The query is not shown: some drivers take a password there.
+        shown = url.set(query={}).render_as_string(hide_password=True)
         try:
             if url.get_backend_name() == "sqlite":
                 _make_private(url)
             engine = _engine(url)
-            with engine.begin() as connection:
-                _check_schema(connection, shown)
+            _in_transaction(engine, _thd_prepare, shown)
         except ImportError as problem:
-            raise CannotStart(f"the database {shown} needs a driver: {problem}") from None
-        except (SQLAlchemyError, OSError) as problem:
-            reason = str(getattr(problem, "orig", None) or problem).splitlines()[0]
-            raise CannotStart(f"the database {shown} can't be opened: {reason}") from None
+            raise CannotStart(
+                f"the database {shown} needs a driver, installed beside Cyme: {problem}"
+            ) from None
+        except OSError as problem:
+            raise CannotStart(f"the database {shown} can't be opened: {problem.strerror}") from None
+        # What a driver makes of strange words in a URL is a TypeError or a ValueError.
+        except (SQLAlchemyError, sqlite3.Error, TypeError, ValueError) as problem:
+            raise CannotStart(f"the database {shown} can't be opened: {_reason(problem, url)}") from None
         self._engine = engine
         self._pool.start()
 
-    def load(self) -> Deferred[tuple[Declaration, ...]]:
-        return self._run(self._thd_load)
+    def load(self) -> Deferred[tuple[Declaration | Unreadable, ...]]:
+        return self._run(_thd_load)
 
     def save(self, declarations: Sequence[Declaration]) -> Deferred[None]:
         return self._run(_thd_save, tuple(declarations))
@@ -117,193 +125,212 @@ class SQLStore:
         engine, self._engine = self._engine, None
         if engine is None:
             return succeed(None)
-        closed: Deferred[None] = Deferred()
-
-        def disposed(success: bool, result: Any) -> None:
-            self._reactor.callFromThread(self._end, closed)
-
-        self._pool.callInThreadWithCallback(disposed, engine.dispose)
-        return closed
+        if not self._pool.workers:
+            # Never used; perhaps the reactor never runs, and nobody would hear of a thread's end.
+            engine.dispose()
+            self._pool.stop()
+            return succeed(None)
+        return deferToThreadPool(self._reactor, self._pool, engine.dispose).addBoth(self._ended)
 
     # -- inside -----------------------------------------------------------------------
 
-    def _end(self, closed: Deferred[None]) -> None:
+    def _ended(self, result: Any) -> Any:
         # The pool's only thread has nothing left to do, so that this does not block.
         self._pool.stop()
-        closed.callback(None)
-
-    def _parsed(self) -> URL:
-        try:
-            url = make_url(self._url)
-            url.get_dialect()
-        except (ArgumentError, NoSuchModuleError):
-            raise CannotStart(
-                "--database takes an SQLAlchemy URL such as sqlite:////var/lib/cyme/branch.db or"
-                " postgresql://user:password@host/name"
-            ) from None
-        return url
+        return result
 
     def _run(self, thd: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """Run `thd(connection, *arguments)` in one transaction, in the database's thread."""
         engine = self._engine
         if engine is None:
             raise RuntimeError("the store is not open")
+        return deferToThreadPool(self._reactor, self._pool, _in_transaction, engine, thd, *arguments)
 
-        def thd_transaction() -> T:
-            with engine.begin() as connection:
-                return thd(connection, *arguments)
 
-        return deferToThreadPool(self._reactor, self._pool, thd_transaction)
+def _in_transaction(engine: Engine, thd: Callable[..., T], *arguments: Any) -> T:
+    """Run `thd(connection, *arguments)` in one transaction; all of it happens, or nothing.
 
-    def _thd_load(self, connection: Connection) -> tuple[Declaration, ...]:
-        brokers = {row.id: row.url for row in connection.execute(select(_BROKER))}
-        found: list[Declaration] = []
-        for kind, table in _TABLES.items():
-            for row in connection.execute(select(table)).mappings():
-                try:
-                    found.append(_value(kind, dict(row), brokers))
-                except (TypeError, ValueError, KeyError) as problem:
-                    self._log.error(
-                        "a row of the table {table} can't be read and is left out: {row}: {problem}",
-                        table=kind,
-                        row=row.get("name"),
-                        problem=repr(problem),
-                    )
-        return tuple(found)
+    Once more where another branch came in between in a shared database (it made the tables, or
+    named the same new broker, or removed one, or there was a deadlock) or a connection was lost:
+    all that is done here may be done twice.
+    """
+    try:
+        with engine.begin() as connection:
+            return thd(connection, *arguments)
+    except DBAPIError:
+        if engine.dialect.name == "sqlite":
+            # It has waited for others already, and they can't come in between.
+            raise
+    with engine.begin() as connection:
+        return thd(connection, *arguments)
 
 
 # -- opening ----------------------------------------------------------------------------
 
 
+def _parsed(text: str) -> URL:
+    try:
+        url = make_url(text)
+        dialect = url.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise CannotStart(
+            "--database takes an SQLAlchemy URL such as sqlite:////var/lib/cyme/branch.db or"
+            " postgresql+psycopg://user:password@host/name"
+        ) from None
+    if dialect.is_async:
+        raise CannotStart(f"--database takes a driver that is not asynchronous, unlike {url.drivername}")
+    return url
+
+
 def _make_private(url: URL) -> None:
     """Make the file of an SQLite database before SQLite does, which would let others read it."""
-    if url.database and url.database != ":memory:":
-        os.close(os.open(url.database, os.O_RDWR | os.O_CREAT, 0o600))
+    if _in_memory(url) or url.database is None or url.database.startswith("file:"):
+        return
+    os.close(os.open(url.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _in_memory(url: URL) -> bool:
+    return url.database in (None, "", ":memory:")
 
 
 def _engine(url: URL) -> Engine:
+    # Parameters hold passwords, and errors are logged.
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=1)
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
+        timeouts = DRIVER_TIMEOUTS.get(url.get_driver_name(), {})
+        # What is loaded is of one moment, though it is read table by table.
+        repeats = url.get_backend_name() in ("mariadb", "mysql", "postgresql")
+        return create_engine(
+            url,
+            hide_parameters=True,
+            **({"isolation_level": "REPEATABLE READ"} if repeats else {}),
+            pool_pre_ping=True,
+            pool_size=1,
+            connect_args={word: value for word, value in timeouts.items() if word not in url.query},
+        )
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+        # What is in memory only belongs to its connection; two threads use it in turn.
+        poolclass=StaticPool if _in_memory(url) else None,
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
-        # What was acknowledged survives a power failure too, hence FULL.
+        # The driver's own idea of when a transaction begins leaves out reads and CREATE TABLE.
+        connection.isolation_level = None
+        # Bytes that are no text spoil the row they are in, not the whole load.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         with closing(connection.cursor()) as cursor:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=FULL")
-            cursor.execute("PRAGMA foreign_keys=ON")
+            # What was acknowledged survives a power failure too, hence FULL.
+            for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                cursor.execute(f"PRAGMA {setting}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads and then writes fails if another program wrote in between,
+        # unless it has the write lock from its beginning.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 
 
-def _check_schema(connection: Connection, shown: str) -> None:
+def _thd_prepare(connection: Connection, shown: str) -> None:
     """Make the tables of a new database; refuse one that is somebody else's or newer."""
     tables = set(inspect(connection).get_table_names())
-    if not tables:
-        models.Base.metadata.create_all(connection)
-        connection.execute(insert(_META).values(name="schema", value=str(models.SCHEMA_VERSION)))
-        return
-    version = None
-    if _META.name in tables:
-        version = connection.execute(select(_META.c.value).where(_META.c.name == "schema")).scalar()
-    if version is None:
+    if tables and _META.name not in tables:
         raise CannotStart(f"the database {shown} holds tables that are not Cyme's; name an empty one")
-    if int(version) > models.SCHEMA_VERSION:
+    # Where CREATE TABLE is no part of a transaction, a start that was killed in the middle left
+    # some tables, and this one, which says whose they are, first.
+    _META.create(connection, checkfirst=True)
+    schema = _META.c.name == "schema"
+    version = connection.execute(select(_META.c.value).where(schema)).scalar()
+    if version is None:
+        version = str(models.SCHEMA_VERSION)
+        connection.execute(insert(_META).values(name="schema", value=version))
+    if not version.isdecimal() or int(version) > models.SCHEMA_VERSION:
         raise CannotStart(
             f"the database {shown} was written by a newer Cyme (schema {version}; this one knows"
             f" {models.SCHEMA_VERSION}); upgrade Cyme, or name another database"
         )
+    models.Base.metadata.create_all(connection)
 
 
-# -- rows and values ----------------------------------------------------------------------
-
-
-def _value(kind: str, row: Mapping[str, Any], brokers: Mapping[int, str]) -> Declaration:
-    """A declaration from a row.
-
-    :raises TypeError, ValueError, KeyError: for a row that a person wrote wrongly.
-    """
-    common: dict[str, Any] = {
-        "version": Version(int(row["version_stamp"] or 0), intern(row["version_branch"] or "")),
-        "deleted": bool(row["deleted"]),
-    }
-    if kind == Queue.kind:
-        return Queue(**common, **{name: _shared(row[name]) for name in _QUEUE_FIELDS})
-    common |= {name: _shared(row[name]) for name in _PARAMETERS}
-    broker_id = row["broker_id"]
-    common["broker"] = None if broker_id is None else _shared(brokers[broker_id])
-    if kind == App.kind:
-        return App(name=_shared(row["name"]), **common)
-    fields: dict[str, Any] = {name: _shared(row[name]) for name in _INSTANCE_FIELDS}
-    fields["is_enabled"] = bool(fields["is_enabled"])
-    for name in ("max_concurrency", "min_concurrency", "generation"):
-        fields[name] = int(fields[name])
-    fields["created_at"] = float(fields["created_at"] or 0.0)
-    queues = json.loads(row["queues"] or "[]")
-    if not isinstance(queues, list) or not all(isinstance(queue, str) for queue in queues):
-        raise ValueError("queues is not a JSON list of names")
-    return Instance(**fields, queues=tuple(map(intern, queues)), **common)
-
-
-def _shared(value: Any) -> Any:
-    """One copy of each text: thousands of instances name few apps, branches and brokers."""
-    return intern(value) if isinstance(value, str) else value
-
-
-def _row(declaration: Declaration, broker_ids: Mapping[str, int]) -> dict[str, Any]:
-    """The columns of a declaration."""
-    row: dict[str, Any] = {
-        "version_stamp": declaration.version.stamp,
-        "version_branch": declaration.version.branch,
-        "deleted": declaration.deleted,
-    }
-    if isinstance(declaration, Queue):
-        return row | {name: getattr(declaration, name) for name in _QUEUE_FIELDS}
-    row |= {name: getattr(declaration, name) for name in _PARAMETERS}
-    row["broker_id"] = None if declaration.broker is None else broker_ids[declaration.broker]
-    if isinstance(declaration, App):
-        return row | {"name": declaration.name}
-    row |= {name: getattr(declaration, name) for name in _INSTANCE_FIELDS}
-    return row | {"queues": json.dumps(declaration.queues)}
+def _reason(problem: Exception, url: URL) -> str:
+    """What a driver says, in one line and without the password."""
+    lines = str(getattr(problem, "orig", None) or problem).splitlines() or [type(problem).__name__]
+    password = url.password
+    return lines[0].replace(str(password), "***") if password else lines[0]
 
 
 # -- in the database's thread ------------------------------------------------------------------
 
 
+def _thd_load(connection: Connection) -> tuple[Declaration | Unreadable, ...]:
+    brokers = {row.id: row.url for row in connection.execute(select(_BROKER)) if isinstance(row.url, str)}
+    found: list[Declaration | Unreadable] = []
+    for kind, table in _TABLES.items():
+        # Booleans as they are: SQLAlchemy would take any text for True.
+        columns = [
+            type_coerce(column, Integer).label(column.name) if isinstance(column.type, Boolean) else column
+            for column in table.columns
+        ]
+        for row in connection.execute(select(*columns)).mappings():
+            try:
+                found.append(models.value_of(kind, dict(row), brokers))
+            except ValueError as problem:
+                key = tuple(str(row[column.name]) for column in table.primary_key.columns)
+                found.append(Unreadable(kind, key, str(problem)))
+    return tuple(found)
+
+
 def _thd_save(connection: Connection, declarations: tuple[Declaration, ...]) -> None:
     broker_ids = _thd_broker_ids(connection, declarations)
-    for declaration in declarations:
-        table = _TABLES[declaration.kind]
-        row = _row(declaration, broker_ids)
-        changed = connection.execute(update(table).where(*_key(table, declaration)).values(row))
-        if not changed.rowcount:
-            connection.execute(insert(table).values(row))
+    for table, members in _by_table(declarations):
+        _thd_delete(connection, table, members)
+        connection.execute(insert(table), [models.row_of(one, broker_ids) for one in members])
     _thd_prune_brokers(connection)
 
 
 def _thd_remove(connection: Connection, declarations: tuple[Declaration, ...]) -> None:
-    for declaration in declarations:
-        table = _TABLES[declaration.kind]
-        connection.execute(delete(table).where(*_key(table, declaration)))
+    for table, members in _by_table(declarations):
+        _thd_delete(connection, table, members)
     _thd_prune_brokers(connection)
 
 
-def _key(table: Table, declaration: Declaration) -> Iterable[Any]:
-    """The conditions that find a declaration's row."""
-    return [column == getattr(declaration, column.name) for column in table.primary_key.columns]
+def _by_table(declarations: tuple[Declaration, ...]) -> Iterable[tuple[Table, list[Declaration]]]:
+    """The tables that declarations go to, with what goes there; the last of each key."""
+    for kind, table in _TABLES.items():
+        members = {one.key: one for one in declarations if one.kind == kind}
+        if members:
+            yield table, list(members.values())
+
+
+def _thd_delete(connection: Connection, table: Table, declarations: list[Declaration]) -> None:
+    # A column's own name is taken by SQLAlchemy where a statement has no values of its own.
+    names = [column.name for column in table.primary_key.columns]
+    statement = delete(table).where(*(table.c[name] == bindparam(f"key_{name}") for name in names))
+    connection.execute(
+        statement, [{f"key_{name}": getattr(one, name) for name in names} for one in declarations]
+    )
 
 
 def _thd_broker_ids(connection: Connection, declarations: Iterable[Declaration]) -> dict[str, int]:
-    """The row ids of all brokers that are named; rows are made for those that have none."""
-    named = {one.broker for one in declarations if not isinstance(one, Queue) and one.broker is not None}
+    """The row ids of the brokers that are known or named; rows are made for those that have none."""
     known: dict[str, int] = {}
-    for url in sorted(named):
-        found = connection.execute(select(_BROKER.c.id).where(_BROKER.c.url == url)).scalar()
-        if found is None:
-            connection.execute(insert(_BROKER).values(url=url))
-            found = connection.execute(select(_BROKER.c.id).where(_BROKER.c.url == url)).scalar_one()
-        known[url] = found
+    for row in connection.execute(select(_BROKER).order_by(_BROKER.c.id)).all():
+        if not isinstance(row.url, str):
+            continue
+        known.setdefault(row.url, row.id)
+        if row.digest not in (None, models.digest_of(row.url)):
+            # Somebody changed the URL by hand; its old digest is free for the old URL.
+            connection.execute(update(_BROKER).where(_BROKER.c.id == row.id).values(digest=None))
+    named = {one.broker for one in declarations if not isinstance(one, Queue) and one.broker is not None}
+    for url in sorted(named - known.keys()):
+        digest = models.digest_of(url)
+        connection.execute(insert(_BROKER).values(url=url, digest=digest))
+        made = select(_BROKER.c.id).where(_BROKER.c.digest == digest)
+        known[url] = connection.execute(made).scalar_one()
     return known
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
 from twisted.application.internet import backoffPolicy
+from twisted.application.service import IService, MultiService
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 
@@ -65,7 +66,10 @@ def make_branch(reactor: Any, settings: Settings, *, logs_itself: bool) -> Branc
         return _assemble(reactor, settings, root.path, launcher, host, branch_id, broker, readiness)
 
     def heed_signals(hurry: Callable[[], None]) -> None:
-        reactor.callWhenRunning(StopSignals(reactor, lambda: _stop(reactor), hurry).install)
+        signals = StopSignals(reactor, lambda: _stop(reactor), hurry)
+        # Again right after the reactor, at its start, took over some of them.
+        signals.install()
+        reactor.addSystemEventTrigger("during", "startup", signals.install)
 
     return Branch(
         reactor,
@@ -169,8 +173,18 @@ def _assemble(
         actors=actors,
         presence=presence,
         site=site,
+        stall_watch=_stall_watch(reactor, settings.stall_limit),
         in_flight=in_flight.none,
     )
+
+
+def _stall_watch(reactor: Any, limit: float) -> IService:
+    """What says that the reactor was held up, or something that says nothing."""
+    if not limit:
+        return MultiService()
+    from cyme.stalls import Pacer, StallWatch
+
+    return StallWatch(reactor, limit, Pacer())
 
 
 def _observe(log: Log, settings: Settings, root: RootFolder) -> ILogObserver:

@@ -16,8 +16,8 @@ from cyme.declarations import App, Declaration
 from cyme.errors import NoSuchApp
 
 if TYPE_CHECKING:
-    from cyme.actors import Actors
     from cyme.interfaces import ICatalogue
+    from cyme.narration import Narrator
 
 
 class Apps:
@@ -26,9 +26,9 @@ class Apps:
     :param default_broker: gives the URL of the broker of apps that name none.
     """
 
-    def __init__(self, catalogue: ICatalogue, actors: Actors, default_broker: Callable[[], str]) -> None:
+    def __init__(self, catalogue: ICatalogue, narrator: Narrator, default_broker: Callable[[], str]) -> None:
         self._catalogue = catalogue
-        self._actors = actors
+        self._narrator = narrator
         self._default_broker = default_broker
 
     def all(self) -> list[str]:
@@ -67,7 +67,7 @@ class Apps:
             assert isinstance(app, App)
             return app_details(app, self._default_broker())
 
-        details = await self._actors.narrated("App", "add", {"name": name, **changes}, work)
+        details = await self._narrator.narrated("App", "add", {"name": name, **changes}, work)
         return created, details
 
     @returns_deferred
@@ -89,7 +89,7 @@ class Apps:
         async def work() -> None:
             await self._catalogue.change(decide)
 
-        await self._actors.narrated("App", "delete", {"name": name}, work)
+        await self._narrator.narrated("App", "delete", {"name": name}, work)
 
     def _app(self, name: str) -> App:
         app = self._catalogue.app(name)

@@ -10,7 +10,6 @@ from typing import Any
 from cyme import brokers
 from cyme.declarations import App, Instance, Queue
 
-
 # Many instances have few brokers, and every answer about one takes its broker's URL apart.
 _parts = lru_cache(maxsize=256)(brokers.parts)
 

@@ -39,8 +39,8 @@ class Controller:
         branch_id: str,
         default_broker: Callable[[], str],
     ) -> None:
-        self.apps = Apps(catalogue, actors, default_broker)
-        self.queues = Queues(catalogue, actors)
+        self.apps = Apps(catalogue, actors.narrator, default_broker)
+        self.queues = Queues(catalogue, actors.narrator)
         self.instances = Instances(catalogue, supervisor, actors, presence, branch_id, default_broker)
         self.branches = Branches(presence)
 

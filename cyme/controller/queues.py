@@ -16,8 +16,8 @@ from cyme.declarations import Declaration, Queue
 from cyme.errors import NoSuchApp, NoSuchQueue
 
 if TYPE_CHECKING:
-    from cyme.actors import Actors
     from cyme.interfaces import ICatalogue
+    from cyme.narration import Narrator
 
 PARAMETERS = ("exchange", "exchange_type", "routing_key", "options")
 
@@ -25,9 +25,9 @@ PARAMETERS = ("exchange", "exchange_type", "routing_key", "options")
 class Queues:
     """Adds, changes, shows and removes the queue declarations of apps."""
 
-    def __init__(self, catalogue: ICatalogue, actors: Actors) -> None:
+    def __init__(self, catalogue: ICatalogue, narrator: Narrator) -> None:
         self._catalogue = catalogue
-        self._actors = actors
+        self._narrator = narrator
 
     def all(self, app: str) -> list[str]:
         """The names of an app's queue declarations.
@@ -71,7 +71,7 @@ class Queues:
             assert isinstance(queue, Queue)
             return queue_details(queue)
 
-        details = await self._actors.narrated("Queue", "add", {"name": name, **changes}, work)
+        details = await self._narrator.narrated("Queue", "add", {"name": name, **changes}, work)
         return created, details
 
     @returns_deferred
@@ -90,7 +90,7 @@ class Queues:
         async def work() -> None:
             await self._catalogue.change(decide)
 
-        await self._actors.narrated("Queue", "delete", {"name": name}, work)
+        await self._narrator.narrated("Queue", "delete", {"name": name}, work)
 
     def _changes(self, given: dict[str, Any]) -> dict[str, Any]:
         changes: dict[str, Any] = {}

@@ -59,8 +59,12 @@ SHORT = {
 #: Letters of `celery worker` that take a value: the rest of such a word is no option.
 SHORT_WITH_VALUE = frozenset("IOls") | SHORT.keys() - {"D", "h"}
 
-#: Settings that decide which broker a worker talks to, in both of Celery's spellings.
-_BROKER_SETTINGS = frozenset({"broker", "broker_url", "broker_read_url", "broker_write_url", "broker_host"})
+#: Settings that would take the worker from Cyme, `.` written as `_`.
+_WATCHED = "Cyme watches workers by remote control"
+SETTINGS = {
+    **dict.fromkeys(("broker", "broker_url", "broker_read_url", "broker_write_url", "broker_host"), _BROKER),
+    **dict.fromkeys(("worker_enable_remote_control", "control_exchange"), _WATCHED),
+}
 _KEY = re.compile(r"\.?[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
@@ -78,6 +82,9 @@ def checked_arguments(parameter: str, value: str) -> str:
                 raise InvalidParameter(parameter, f"'{option}' can't be given: {LONG[option]}")
         elif word.startswith("-"):
             _check_letters(parameter, word[1:])
+        elif "=" in word:
+            # A word that is no option is a setting for `celery worker`.
+            _check_key(parameter, word.partition("=")[0])
     return value
 
 
@@ -92,9 +99,15 @@ def checked_settings(parameter: str, value: str) -> str:
             raise InvalidParameter(
                 parameter, f"takes key=value settings separated by spaces, not {word[:100]!r}"
             )
-        if key.lower().replace(".", "_") in _BROKER_SETTINGS:
-            raise InvalidParameter(parameter, f"'{key}' can't be given: {_BROKER}")
+        _check_key(parameter, key)
     return value
+
+
+def _check_key(parameter: str, key: str) -> None:
+    """Refuse a setting that is Cyme's own, in either of Celery's spellings."""
+    setting = key.lower().replace(".", "_")
+    if setting in SETTINGS:
+        raise InvalidParameter(parameter, f"'{key}' can't be given: {SETTINGS[setting]}")
 
 
 def _check_letters(parameter: str, letters: str) -> None:

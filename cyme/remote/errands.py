@@ -21,7 +21,7 @@ from cyme.remote.wires import connect, release
 if TYPE_CHECKING:
     from cyme.planning import ConsumedQueue
 
-#: Reply codes of AMQP 0-9-1. The last two say that the queue exists, and is not as declared.
+#: Reply codes of AMQP 0-9-1.
 _CONNECTION_FORCED, _NOT_FOUND, _RESOURCE_LOCKED, _PRECONDITION_FAILED = 320, 404, 405, 406
 
 #: What Celery's `Queue.from_dict` understands beside the attributes of `kombu.Queue`.
@@ -55,14 +55,14 @@ def declare(broker: str, consumed: ConsumedQueue, timeout: float) -> bool:
         try:
             queue(connection.channel()).declare()
         except Exception as error:
-            code = _reply_code(error)
-            if code in (_RESOURCE_LOCKED, _PRECONDITION_FAILED):
-                raise DeclarationMismatch(consumed.name, describe(error, broker)) from None
+            code, words = _reply_code(error), describe(error, broker)
+            if _exists_otherwise(code, words):
+                raise DeclarationMismatch(consumed.name, words) from None
             if code == _CONNECTION_FORCED or (not code and isinstance(error, lost_errors(connection))):
                 raise
             # With a code they are the broker's words. Without, it is a value that AMQP can't
             # carry or that kombu trips over.
-            problem = describe(error, broker) if code else scrubbed(repr(error), broker)
+            problem = words if code else scrubbed(repr(error), broker)
             raise InvalidDeclaration(consumed.name, problem) from None
     return True
 
@@ -128,6 +128,16 @@ def _delete_elsewhere(channel: Any, name: str) -> None:
     for key in keys | {name}:
         channel.queue_bind(name, name, key)
     channel.queue_delete(name)
+
+
+def _exists_otherwise(code: int, words: str) -> bool:
+    """Whether the broker says that a queue exists and is not as declared.
+
+    RabbitMQ has one code for "inequivalent arg", which is that, and "invalid arg".
+    """
+    return code == _RESOURCE_LOCKED or (
+        code == _PRECONDITION_FAILED and ("inequivalent" in words or "invalid" not in words)
+    )
 
 
 def _reply_code(error: Exception) -> int:

@@ -58,7 +58,7 @@ class _Waiting:
     deadline: IDelayedCall
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Line:
     """Keeps a session with one broker, and makes a new one when it is lost.
 
@@ -88,6 +88,10 @@ class Line:
     _echoing: bool = field(default=False, init=False)
     _closing: bool = field(default=False, init=False)
     _gone: list[Deferred[None]] = field(factory=list, init=False)
+
+    def __repr__(self) -> str:
+        # Log events hold their source, and some observers write it out.
+        return f"<Line {redacted(self.url)}>"
 
     def connect(self) -> None:
         """Begin a new session."""

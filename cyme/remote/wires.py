@@ -32,6 +32,9 @@ BRPOP_TIMEOUT = 5
 #: Seconds between two looks, where there is no socket to wait on and answers are expected.
 POLL_INTERVAL = 0.02
 
+#: Messages after which a thread looks for questions to send, while more messages are there.
+MOST_AT_ONCE = 500
+
 #: Seconds that one wait takes at most: a part of a heartbeat's interval.
 TURN = 2.5
 
@@ -204,7 +207,7 @@ class _AMQPWire:
         """
         sock.settimeout(READ_PATIENCE)
         try:
-            while True:
+            for _ in range(MOST_AT_ONCE):
                 self._driver.drain_events(timeout=READ_PATIENCE)
                 if not expecting() and not _buffered(sock):
                     return
@@ -233,13 +236,15 @@ class _RedisWire:
         # A drain that reads the empty answer to a BRPOP ends without sending the next one.
         # Only after two that found nothing is one under way for sure.
         idle = 0
-        while idle < 2:
+        for _ in range(MOST_AT_ONCE):
             try:
                 self._connection.drain_events(timeout=0)
                 idle = 0
             except TimeoutError:
                 idle += 1
-        wakeup.wait(self._connection.transport.cycle.fds, TURN)
+                if idle == 2:
+                    break
+        wakeup.wait(self._connection.transport.cycle.fds, TURN if idle == 2 else 0)
 
 
 class _OtherWire:
@@ -252,7 +257,7 @@ class _OtherWire:
 
     def turn(self, wakeup: Wakeup, expecting: Callable[[], bool]) -> None:
         try:
-            while True:
+            for _ in range(MOST_AT_ONCE):
                 self._connection.drain_events(timeout=POLL_INTERVAL if expecting() else 0.001)
         except TimeoutError:
             wakeup.wait([], 0 if expecting() else TURN)

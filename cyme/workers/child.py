@@ -15,8 +15,8 @@ standard library, and before the record is written next to nothing of that.
 
 Note [Import path]: Python puts the folder of a script first on `sys.path`. Here that would
 be this folder, whose modules are nobody's business but Cyme's, so it is replaced by what
-`python -m celery` has there, the working directory. `cyme` itself is imported before that.
-A branch that keeps its files in `cyme/branch1` makes a folder `cyme` in the working
+`python -m celery` has there, the working directory. `cyme` itself is imported before that: a
+branch that keeps its files in `cyme/branch1` makes a folder `cyme` in the working
 directory, and that would pass for a package where Cyme is installed in editable mode.
 """
 
@@ -27,7 +27,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 #: The environment variables that tell the child about itself. Gone before Celery starts, so
 #: that what tasks start does not take itself for a worker.
@@ -37,15 +37,25 @@ IDENTITY = "CYME_CHILD_IDENTITY"
 #: The file descriptor of the pipe by which it says that it serves: one byte.
 READY_FD = 3
 
+#: Seconds that a round of the event loop surely takes until its timers; see Note [Ready].
+NEXT_ROUND = 0.001
+
 
 def main() -> None:
     """Become what the command line says."""
     os.setsid()
     os.set_inheritable(READY_FD, False)
+    has_folder_on_path = not getattr(sys.flags, "safe_path", False)
+    if has_folder_on_path:
+        # See Note [Import path].
+        del sys.path[0]
     write_record(os.environ.pop(RECORD), os.environ.pop(IDENTITY))
     match sys.argv[1:]:
         case ["celery", "-A", app, "worker", *arguments]:
-            set_import_path()
+            import cyme  # noqa: F401
+
+            if has_folder_on_path:
+                sys.path.insert(0, os.getcwd())
             run_worker(app, arguments)
         case argv:
             execute(argv)
@@ -84,16 +94,6 @@ def execute(argv: list[str]) -> None:
         os._exit(127)
 
 
-def set_import_path() -> None:
-    """Have the path that `python -m celery` has; see Note [Import path]."""
-    if getattr(sys.flags, "safe_path", False):
-        return
-    del sys.path[0]
-    import cyme  # noqa: F401
-
-    sys.path.insert(0, os.getcwd())
-
-
 def run_worker(app: str, arguments: list[str]) -> NoReturn:
     """Run `celery -A APP worker ...` in this process, and say when the worker serves.
 
@@ -124,7 +124,7 @@ def run_worker(app: str, arguments: list[str]) -> NoReturn:
 
         traceback.print_exc()
         sys.exit(f"Unable to load the Celery app {app}")
-    worker_ready.connect(say_ready, weak=False)
+    worker_ready.connect(when_ready, weak=False)
     for kind in ("worker", "preload"):
         worker.params.extend(found.user_options.get(kind, ()))
     worker.main(
@@ -136,7 +136,23 @@ def run_worker(app: str, arguments: list[str]) -> NoReturn:
     raise AssertionError("a click command ends the process")
 
 
-def say_ready(**_: object) -> None:
+def when_ready(sender: Any, **_: object) -> None:
+    """Take Celery's signal that a worker is ready, and pass it on when it is true.
+
+    Note [Ready]: with AMQP the worker's queues exist by now, and a ping waits in one until it is
+    answered. A transport like Redis subscribes to broadcasts only in the first round of the
+    event loop, which is about to begin; a ping before that is lost. What is called soon is
+    called in this round, before that; what it puts off is called in the next.
+
+    :param sender: Celery's `Consumer`.
+    """
+    if sender.hub is None or sender.connection.transport.driver_type == "amqp":
+        say_ready()
+    else:
+        sender.hub.call_soon(sender.hub.call_later, NEXT_ROUND, say_ready)
+
+
+def say_ready() -> None:
     """Tell the launcher that the worker serves; it may be gone."""
     try:
         os.write(READY_FD, b"1")

@@ -59,6 +59,22 @@ def make_catalogue_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             self.assertEqual([one.max_concurrency for one in self.catalogue.instances()], [7])
             self.assertEqual([one.max_concurrency for one in self.catalogue.instances("foo")], [7])
 
+        async def test_moved(self) -> None:
+            """An instance that changes its app is listed with the new one only."""
+            await self.declare(FOO, App(name="bar"), W1)
+            await self.declare(evolve(W1, app="bar"))
+            self.assertEqual(list(self.catalogue.instances("foo")), [])
+            self.assertEqual([one.name for one in self.catalogue.instances("bar")], ["w1"])
+            self.assertEqual([one.name for one in self.catalogue.instances()], ["w1"])
+
+        async def test_revived(self) -> None:
+            """A name that was deleted can be declared again."""
+            await self.declare(W1)
+            await self.declare(evolve(W1, deleted=True))
+            await self.declare(W1)
+            self.assertEqual([one.name for one in self.catalogue.instances("foo")], ["w1"])
+            self.assertEqual(list(self.catalogue.tombstones(Instance.kind)), [])
+
         async def test_tombstone(self) -> None:
             """What was deleted is seen only among the tombstones."""
             await self.declare(FOO, W1)
@@ -149,6 +165,32 @@ def make_catalogue_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             self.assertEqual(await self.catalogue.merge([newer]), (newer,))
             self.assertEqual(await self.catalogue.merge([older, newer]), ())
             self.assertEqual(self.catalogue.instance("w1"), newer)
+
+        async def test_merge_is_durable_and_told(self) -> None:
+            """What was taken over is told, and another catalogue of the same store holds it."""
+            self.catalogue.subscribe(self.told.append)
+            there = evolve(FOO, version=Version(20, "b2"))
+            dead = evolve(W1, deleted=True, version=Version(21, "b2"))
+            await self.catalogue.merge([there, dead, evolve(dead, version=Version(19, "b2"))])
+            self.assertEqual([set(news) for news in self.told], [{there, dead}])
+            again = fixture(self)
+            await again.load()
+            self.assertEqual((again.app("foo"), list(again.tombstones(Instance.kind))), (there, [dead]))
+
+        async def test_merge_keeps_what_was_first(self) -> None:
+            """A declaration of the version that is held already is no news."""
+            first = evolve(W1, version=Version(20, "b2"))
+            await self.catalogue.merge([first])
+            self.assertEqual(await self.catalogue.merge([evolve(first, max_concurrency=9)]), ())
+            self.assertEqual(self.catalogue.instance("w1"), first)
+
+        async def test_deleted_stays_deleted(self) -> None:
+            """What comes late from a branch that had not heard of a deletion does not come back."""
+            await self.declare(W1)
+            before = self.catalogue.instance("w1")
+            await self.declare(evolve(W1, deleted=True))
+            self.assertEqual(await self.catalogue.merge([before]), ())
+            self.assertIsNone(self.catalogue.instance("w1"))
 
         async def test_prune(self) -> None:
             """Old tombstones are forgotten, young ones and the living are not."""

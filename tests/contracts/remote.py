@@ -44,7 +44,7 @@ def make_remote_tests(fixture: Callable[[TestCase], Deferred[World]]) -> type[Te
 
         timeout = 60
 
-        async def setUp(self) -> None:
+        async def setUp(self) -> None:  # type: ignore[override]
             self.world = await fixture(self)
             self.remote = self.world.remote
             self.broker = self.world.broker
@@ -102,14 +102,8 @@ def make_remote_tests(fixture: Callable[[TestCase], Deferred[World]]) -> type[Te
         async def test_commands(self) -> None:
             """Commands carry their arguments, and what they changed shows in later answers."""
             await self.ready()
-            added = await self.ask(
-                "add_consumer",
-                "w1@host",
-                queue="tasks",
-                exchange="x",
-                exchange_type="topic",
-                routing_key="k.#",
-            )
+            binding: dict[str, Any] = {"exchange": "x", "exchange_type": "topic", "routing_key": "k.#"}
+            added = await self.ask("add_consumer", "w1@host", queue="tasks", **binding)
             self.assertEqual(added, {"w1@host": {"ok": "add consumer tasks"}})
             await self.ask("autoscale", "w1@host", max=5, min=2)
             [queues] = (await self.ask("active_queues", "w1@host")).values()
@@ -134,7 +128,7 @@ def make_remote_tests(fixture: Callable[[TestCase], Deferred[World]]) -> type[Te
                 await asked
 
         async def test_absent_broker(self) -> None:
-            """A broker that is not there is not reachable, and every use of it says so without its password."""
+            """A broker that is not there is not reachable; what says so is without its password."""
             self.assertFalse(await self.world.known(self.world.absent))
             for attempt in (
                 lambda: self.remote.ask(self.world.absent, "ping", ["w1@host"], timeout=1),

@@ -110,6 +110,39 @@ def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             await self.store.save(())
             self.assertEqual(await self.contents(), set(ALL))
 
+        async def test_twice_in_one(self) -> None:
+            """Of what is saved twice at once the last is kept."""
+            await self.store.save((W1, FOO, evolve(W1, generation=9)))
+            self.assertEqual(await self.contents(), {FOO, evolve(W1, generation=9)})
+
+        async def test_letters(self) -> None:
+            """Names that differ in the case of a letter, or in an accent, are two."""
+            names = {Instance(name=name, app="foo", branch="b1") for name in ("w1", "W1")}
+            queues = {Queue(app="foo", name=name) for name in ("é", "e", "E", "q" * 255, "q" * 254)}
+            await self.store.save((*names, *queues))
+            self.assertEqual(await self.contents(), names | queues)
+
+        async def test_brokers(self) -> None:
+            """Brokers' URLs come back as they went in, long ones and those that hardly differ too."""
+            urls = ("amqp://me:a@b//", "amqp://me:A@b//", "amqp://me:é😀@b//", "redis://b/" + "x" * 5000)
+            apps = {App(name=f"a{number}", broker=url) for number, url in enumerate(urls)}
+            await self.store.save(tuple(apps))
+            await self.store.save((App(name="again", broker=urls[-1]),))
+            self.assertEqual(await self.contents(), apps | {App(name="again", broker=urls[-1])})
+
+        async def test_big(self) -> None:
+            """Texts of any length that a request may bring are kept."""
+            queues = tuple(f"{number:0>250}" for number in range(1000))
+            big = evolve(W1, queues=queues, arguments="é" * 16_384, version=Version((1 << 63) - 1, "b" * 128))
+            await self.store.save((big,))
+            self.assertEqual(await self.contents(), {big})
+
+        async def test_many(self) -> None:
+            """A thousand declarations are one save."""
+            many = {evolve(W1, name=f"w{number}", generation=number) for number in range(1000)}
+            await self.store.save(tuple(many))
+            self.assertEqual(await self.contents(), many)
+
         async def test_order(self) -> None:
             """Saves that are asked for at once happen in the order in which they were asked for."""
             saves = [self.store.save((evolve(W1, generation=number),)) for number in range(20)]

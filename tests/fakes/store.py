@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from cyme.declarations import Declaration
+from cyme.declarations import Declaration, Unreadable
 from cyme.interfaces import IStore
 
 
@@ -15,20 +15,25 @@ from cyme.interfaces import IStore
 class MemoryStore:
     """Keeps declarations for as long as it lives.
 
+    :ivar rows: (kind, *key) -> what is stored; to be changed as a person would with SQL.
     :ivar fail_with: what every call fails with; None for no failure.
+    :ivar save_fails_with: what `save` alone fails with.
     """
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, ...], Declaration] = {}
+        self.rows: dict[tuple[str, ...], Declaration | Unreadable] = {}
         self.fail_with: Exception | None = None
+        self.save_fails_with: Exception | None = None
 
     def open(self) -> None:
         pass
 
-    def load(self) -> Deferred[tuple[Declaration, ...]]:
+    def load(self) -> Deferred[tuple[Declaration | Unreadable, ...]]:
         return self._answer(tuple(self.rows.values()))
 
     def save(self, declarations: Sequence[Declaration]) -> Deferred[None]:
+        if self.save_fails_with is not None:
+            return fail(self.save_fails_with)
         if self.fail_with is None:
             self.rows.update({(one.kind, *one.key): one for one in declarations})
         return self._answer(None)

@@ -27,7 +27,7 @@ class BranchTestCase(TestCase):
     """
 
     timeout = 180
-    options: tuple[str, ...] = ("--sup-interval", "2")
+    options: tuple[str, ...] = ("--sup-interval", "2", "--warm-timeout", "10")
     branch: BranchProcess
     http: Client
 

@@ -50,10 +50,14 @@ class StartTestCase(TestCase):
 
     async def ready(self, process: Guarded) -> tuple[str, int]:
         """Wait until a branch is up; its URL and pid."""
-        line = await deferToThread(process.wait_for_line, lambda line: "[READY]" in line, ENDS_WITHIN)
+        line = await self.said(process, "[READY]")
         match = READY.search(line)
         assert match is not None, line
         return match["url"], int(match["pid"])
+
+    async def said(self, process: Guarded, words: str) -> str:
+        """Wait for a line that has these words."""
+        return await deferToThread(process.wait_for_line, lambda line: words in line, ENDS_WITHIN)
 
     def left_over(self) -> list[int]:
         """The pids of what still runs of this test."""

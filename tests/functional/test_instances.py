@@ -116,9 +116,9 @@ class InstanceTests:
 
     async def test_app_on_another_broker(self: Any) -> None:
         """An app's workers use the app's own broker, whatever the branch's default is."""
-        server = RedisServer()
+        server = RedisServer(tcp=True)
         self.addCleanup(server.close)
-        await self.ask("PUT", "/bar/", 201, form={"broker": server.url})
+        await self.ask("PUT", "/bar/", 201, form={"broker": server.url()})
         await self.create("w2", "bar")
         self.assertEqual(await self.queues_of("w2", "bar"), {"dq.w2"})
         details = await self.instance("w2")

@@ -16,15 +16,17 @@ import docutils.core
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.support.branch import READY
+from tests.support.branch import READY, clean_environment
 from tests.support.guard import kill_all_naming
 from tests.support.guarded import Guarded
 from tests.support.http import Client
 from tests.support.sources import TOP
 
 #: What a checkout holds, as far as installing it goes.
-SOURCES = ("LICENSE", "MANIFEST.in", "Makefile", "README.rst", "cyme", "etc", "pyproject.toml")
-SOURCES += ("requirements", "setup.py", "twisted")
+SOURCES = [
+    *("LICENSE", "MANIFEST.in", "Makefile", "README.rst", "cyme", "etc"),
+    *("pyproject.toml", "requirements", "setup.py", "twisted"),
+]
 
 #: Where the libraries are that the tests run with.
 SITE = Path(sysconfig.get_path("purelib"))
@@ -43,7 +45,7 @@ def run(*argv: str | Path, env: dict[str, str] | None = None, cwd: Path | None =
     """
     done = subprocess.run(
         [str(each) for each in argv],
-        env={**os.environ, **(env or {})},
+        env={**clean_environment(), **(env or {})},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -182,7 +184,7 @@ class CheckoutTests(TestCase):
         """`make run` on a bare checkout makes an environment and starts a branch that answers."""
         options = f"ARGS=-D {self.folder}/root --http 127.0.0.1:0 --broker embedded"
         command = ["make", f"PYTHON={sys.executable}", "run", options]
-        make = Guarded(command, cwd=str(self.checkout), root=str(self.folder))
+        make = Guarded(command, clean_environment(), cwd=str(self.checkout), root=str(self.folder))
         line = await deferToThread(
             make.wait_for_line, lambda line: READY.search(line) is not None, INSTALL
         )

@@ -19,7 +19,7 @@ README = Path(cyme.__file__).resolve().parent.parent / "README.rst"
 
 #: The statuses of the session's requests, in their order.
 STATUSES = {
-    "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 404],
+    "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 400],
     "Your own Celery application": [201],
 }
 
@@ -64,7 +64,7 @@ class ReadmeTests:
         self.assertEqual(bodies[4], ["w1"])
         self.assertEqual(bodies[7], ["tasks"])
         self.assertEqual(bodies[10]["stats"]["autoscaler"]["max"], 4)
-        self.assertEqual(bodies[-1]["status"], 404)
+        self.assertEqual(bodies[-1]["status"], 400)
 
     async def test_own_application(self: Any) -> None:
         """An application with a Celery app of its own is created as the README says."""

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from kombu import Connection, Exchange, Queue
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import deferLater
@@ -108,22 +109,20 @@ def redis_tcp_url(case: TestCase) -> str:
     return server.url(3)
 
 
-AMQP_FIXTURE = remote_over(rabbitmq_url, "amqp://user:hidden@127.0.0.1:{port}//")
+ON_RABBITMQ = remote_over(rabbitmq_url, "amqp://user:hidden@127.0.0.1:{port}//")
+ON_REDIS_SOCKET = remote_over(redis_socket_url, "redis+socket://:hidden@/nowhere/redis.sock")
+ON_REDIS = remote_over(redis_tcp_url, "redis://:hidden@127.0.0.1:{port}/0")
 
 
-class RabbitMQContractTests(make_remote_tests(AMQP_FIXTURE)):  # type: ignore[misc]
+class RabbitMQContractTests(make_remote_tests(ON_RABBITMQ)):  # type: ignore[misc]
     """`RemoteControl` over RabbitMQ."""
 
 
-class RedisSocketContractTests(  # type: ignore[misc]
-    make_remote_tests(remote_over(redis_socket_url, "redis+socket:///nowhere/hidden.sock"))
-):
+class RedisSocketContractTests(make_remote_tests(ON_REDIS_SOCKET)):  # type: ignore[misc]
     """`RemoteControl` over Redis on a unix socket."""
 
 
-class RedisContractTests(  # type: ignore[misc]
-    make_remote_tests(remote_over(redis_tcp_url, "redis://:hidden@127.0.0.1:{port}/0"))
-):
+class RedisContractTests(make_remote_tests(ON_REDIS)):  # type: ignore[misc]
     """`RemoteControl` over Redis on TCP."""
 
 
@@ -157,7 +156,7 @@ class ThreadsTests(TestCase):
         async def vhosts() -> list[str]:
             return [row[0] for row in await shared_rabbitmq().ctl("list_connections", "vhost")]
 
-        async def gone() -> bool:
+        async def gone() -> Any:
             return vhost not in await vhosts()
 
         await eventually(gone, 20)
@@ -188,7 +187,7 @@ class OutageTests(TestCase):
         before = reactor.seconds()
         await deferToThread(node.start)
         await brokers.up()
-        self.assertGreaterEqual(brokers.remote.revived_at(brokers.broker), before)
+        self.assertGreaterEqual(brokers.remote.revived_at(brokers.broker) or 0, before)
         self.assertEqual([reachable for _, reachable in brokers.changes], [True, False, True])
         nodes = await deferToThread(AnsweringNodes, node.url(), ["w1@host"])
         self.addCleanup(deferToThread, nodes.close)
@@ -231,8 +230,13 @@ class OutageTests(TestCase):
     async def test_secrets(self) -> None:
         """Neither the log nor an error shows the password of a broker that refuses it."""
         events: list[str] = []
-        observer = events.append
-        globalLogPublisher.addObserver(lambda event: observer(repr(event)))
+
+        def observe(event: Any) -> None:
+            events.append(repr(event))
+
+        publisher: Any = globalLogPublisher
+        publisher.addObserver(observe)
+        self.addCleanup(publisher.removeObserver, observe)
         url = shared_rabbitmq().url(userid="guest", password="s3cr3t%2Fword")
         brokers = Brokers(self, url)
         await brokers.down()
@@ -281,7 +285,7 @@ class DeclareTests(TestCase):
 
     timeout = 60
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         self.brokers = Brokers(self, await deferToThread(rabbitmq_url, self))
         self.vhost = self.brokers.broker.rpartition("/")[2]
         await self.brokers.up()
@@ -310,7 +314,7 @@ class DeclareTests(TestCase):
         )
 
     async def test_mismatch(self) -> None:
-        """A queue that exists with other properties is a mismatch, in the broker's words; the line lives on."""
+        """A queue that exists with other properties is a mismatch; the line lives on."""
         await self.declare()
         with self.assertRaises(DeclarationMismatch) as caught:
             await self.declare(options={"max_priority": 3})
@@ -374,7 +378,7 @@ class DeleteQueueTests(TestCase):
 
         def keys() -> list[bytes]:
             with Connection(url) as connection:
-                return [key for key in connection.channel().client.keys("*dq.w1*") or []]
+                return list(connection.channel().client.keys("*dq.w1*"))
 
         self.assertEqual(len(await deferToThread(use)), 4)
         await brokers.remote.delete_queue(url, "dq.w1")
@@ -401,26 +405,14 @@ class CeleryTests(TestCase):
             return await brokers.ask("ping", "w1@host", timeout=1)
 
         self.assertEqual(await eventually(pong, 60), {"w1@host": {"ok": "pong"}})
-        queue = ConsumedQueue(
-            name="tasks",
-            exchange="ex",
-            exchange_type="topic",
-            routing_key="a.#",
-            options='{"max_priority": 5}',
+        binding: dict[str, Any] = {"exchange": "ex", "exchange_type": "topic", "routing_key": "a.#"}
+        await brokers.remote.declare(
+            url, ConsumedQueue(name="tasks", options='{"max_priority": 5}', **binding)
         )
-        await brokers.remote.declare(url, queue)
-        added = await brokers.ask(
-            "add_consumer",
-            "w1@host",
-            queue="tasks",
-            exchange="ex",
-            exchange_type="topic",
-            routing_key="a.#",
-            max_priority=5,
-        )
+        added = await brokers.ask("add_consumer", "w1@host", queue="tasks", max_priority=5, **binding)
         self.assertEqual(added, {"w1@host": {"ok": "add consumer tasks"}})
 
-        async def consuming() -> bool:
+        async def consuming() -> Any:
             [queues] = (await brokers.ask("active_queues", "w1@host")).values()
             return {queue["name"] for queue in queues} == {"dq.w1", "tasks"}
 

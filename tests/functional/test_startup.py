@@ -135,7 +135,8 @@ class DaemonTests(StartTestCase):
         said = await self.refused(*command, "-D", self.root, "-b", "embedded", "--http", "unix:/proc/nope/x")
         self.assertIn("HTTP can't be served", said)
         (line,) = Path(self.root, "branch.log").read_text().splitlines()
-        self.assertRegex(line, r"^\[[^]]+: CRITICAL/cyme\.tap\] HTTP can't be served at unix:/proc/nope/x: No such file")
+        words = "HTTP can't be served at unix:/proc/nope/x: No such file"
+        self.assertRegex(line, rf"^\[[^]]+: CRITICAL/cyme\.tap\] {words}")
 
     async def test_cyme_branch(self) -> None:
         """`cyme-branch --detach` fails when its daemon can't start, and leaves no pid file."""

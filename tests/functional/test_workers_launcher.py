@@ -166,7 +166,7 @@ class FindTests(TestCase):
 
     timeout = 30
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         self.processes = Processes(self)
         self.handle = await self.processes.run(*self.processes.argv)
         self.record = Path(self.processes.path("w1.json"))

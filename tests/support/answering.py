@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.pidbox import Mailbox
 
 from tests.fakes.remote import Node

@@ -36,13 +36,26 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 }
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's environment without settings for Cyme, and without what trial adds.
+
+    `trial --jobs` puts its own import path into PYTHONPATH, which would reach everything
+    that the tests start and make it find what is not installed.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name != "PYTHONPATH" and not name.startswith("CYME_")
+    }
+
+
 class BranchProcess:
     """One branch. It lives until the end of the test, and so do its workers at most.
 
     :param broker: a URL, `embedded`, or None to say nothing about it.
     :param options: more options of the command.
     :param root: a root folder to use; by default a new one, removed with the test.
-    :param env: variables beside this process's own; `CYME_*` of this process are left out.
+    :param env: variables beside this process's own, see `clean_environment`.
     :param command: `cyme-branch` or `twistd`.
     """
 
@@ -65,7 +78,7 @@ class BranchProcess:
         if broker is not None:
             self._argv += ["--broker", broker]
         self._argv += options
-        self._env = {name: value for name, value in os.environ.items() if not name.startswith("CYME_")}
+        self._env = clean_environment()
         # By this a left-over of the test is known, whatever it is (see `guard.processes_naming`).
         self._env["TEST_ROOT_FOLDER"] = self.root
         self._env.update(env or {})

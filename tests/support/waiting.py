@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 from twisted.internet import reactor
 from twisted.internet.abstract import FileDescriptor
@@ -18,7 +18,15 @@ T = TypeVar("T")
 INTERVAL = 0.05
 
 
-async def eventually(check: Callable[[], T | Awaitable[T]], timeout: float, what: str = "") -> T:
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], timeout: float, what: str = "") -> T: ...
+
+
+@overload
+async def eventually(check: Callable[[], T], timeout: float, what: str = "") -> T: ...
+
+
+async def eventually(check: Callable[[], Any], timeout: float, what: str = "") -> Any:
     """Look again and again until `check` answers something true, and return that.
 
     Only for what sends no event: another process's state, seen from outside. An
@@ -33,10 +41,9 @@ async def eventually(check: Callable[[], T | Awaitable[T]], timeout: float, what
         last: object = None
         try:
             answer = check()
-            result: T = await answer if isawaitable(answer) else answer
-            if result:
-                return result
-            last = result
+            last = await answer if isawaitable(answer) else answer
+            if last:
+                return last
         except AssertionError as error:
             problem = error
         if reactor.seconds() >= deadline:

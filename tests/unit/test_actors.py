@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.actors import WORDS_MOST, Actors, Stored, redacted, shortened, verb
+from cyme.actors import Actors, Stored, verb
 from cyme.bus.local import LocalBus, Switch
 from cyme.errors import (
     BodyTooLarge,
@@ -22,6 +22,10 @@ from cyme.errors import (
     NoSuchApp,
     RemoteFailure,
 )
+from cyme.narration import WORDS_MOST, redacted, shortened
+
+#: Who logs what is tested here.
+NAMESPACES = ("cyme.actors.Actors", "cyme.narration.Narrator")
 
 
 class Private(CymeError):
@@ -140,7 +144,8 @@ class ActorsTestCase(SynchronousTestCase):
         return [
             formatEvent(event)
             for event in self.events
-            if event["log_level"] is level and event["log_namespace"] == "cyme.actors.Actors"
+            if event["log_level"] is level
+            and event["log_namespace"] in ("cyme.actors.Actors", "cyme.narration.Narrator")
         ]
 
 
@@ -518,14 +523,14 @@ class LogTests(ActorsTestCase):
         async def work() -> str:
             return "done"
 
-        async def refuse() -> None:
+        async def refuse() -> str:
             raise NoSuchApp("foo")
 
         arguments = {"name": "foo", "broker": "amqp://me:s3cret@host//"}
-        narrated = Deferred.fromCoroutine(self.first.actors.narrated("App", "add", arguments, work))
+        narrated = Deferred.fromCoroutine(self.first.actors.narrator.narrated("App", "add", arguments, work))
         self.assertEqual(self.successResultOf(narrated), "done")
         narrated = Deferred.fromCoroutine(
-            self.first.actors.narrated("App", "delete", {"name": "foo"}, refuse)
+            self.first.actors.narrator.narrated("App", "delete", {"name": "foo"}, refuse)
         )
         self.failureResultOf(narrated, NoSuchApp)
         lines = self.lines()

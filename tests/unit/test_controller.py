@@ -868,7 +868,9 @@ class LogTests(ControllerTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def lines(self) -> list[str]:
-        return [formatEvent(event) for event in self.events if event["log_namespace"] == "cyme.actors.Actors"]
+        return [
+            formatEvent(event) for event in self.events if event["log_namespace"] == "cyme.narration.Narrator"
+        ]
 
     def test_add(self) -> None:
         """A new instance is announced, and then shown, as in the product document."""

@@ -270,6 +270,7 @@ class StartParametersTests(TablesTestCase):
             "--version": "no worker",
             "-E '-n' x": "names the node",
             "-- a=b": "extra_config",
+            "-E broker_url=amqp://": "hostname",
         }
         for value, saying in cases.items():
             self.refuses(lambda words: checked_arguments("arguments", words), value, saying=saying)
@@ -294,15 +295,10 @@ class StartParametersTests(TablesTestCase):
         self.refuses(
             lambda value: start_changes({"extra_config": value}), "a", "=b", "a b", "-n=x", "a-b=c", "'", 5
         )
-        for key in (
-            "broker_url",
-            "BROKER_URL",
-            "broker.url",
-            "broker_read_url",
-            "broker_write_url",
-            "broker",
-        ):
-            self.refuses(lambda value: start_changes({"extra_config": value}), f"{key}=x", saying="hostname")
+        brokers = ("broker_url", "BROKER_URL", "broker.url", "broker_read_url", "broker_write_url", "broker")
+        cases = {**dict.fromkeys(brokers, "hostname"), "worker_enable_remote_control": "remote control"}
+        for key, saying in cases.items():
+            self.refuses(lambda value: start_changes({"extra_config": value}), f"{key}=x", saying=saying)
 
 
 class QueueOptionsTests(TablesTestCase):

@@ -15,12 +15,12 @@ from tests.support.sources import TOP, calls, dotted, imports, trees
 
 #: What asks the machine for the time. Everything in a branch is told the time by its clock.
 WALL_CLOCKS = frozenset(
-    {"time.time", "time.monotonic", "datetime.now", "datetime.utcnow", "datetime.datetime.now"}
+    {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.datetime.now"}
     | {"datetime.datetime.utcnow", "datetime.today", "date.today", "datetime.date.today"}
 )
 
 #: What runs inside worker processes, where there is no reactor.
-RUNS_IN_WORKERS = frozenset({"cyme/workers/launcher.py", "cyme/tasks.py"})
+RUNS_IN_WORKERS = frozenset({"cyme/workers/child.py", "cyme/tasks.py"})
 
 #: What a test's docstring says when it speaks of the test and not of the behaviour.
 EMPTY_WORDS = re.compile(r"\b(should|correctly|properly)\b|^(tests?|checks?|verif(y|ies)) that\b", re.I)
@@ -117,7 +117,7 @@ class SourcesTests(SynchronousTestCase):
             f"{path}:{line} import {name}"
             for path, tree in trees("cyme")
             for name, line in imports(tree)
-            if name in ("time.time", "time.monotonic")
+            if name in ("time.time", "time.time_ns")
         ]
         self.assertEqual(wrong, [])
 

@@ -14,16 +14,16 @@ COMMON = frozenset({"declarations", "errors", "interfaces"})
 
 #: Module (or package, with all in it) of `cyme` -> which others it may import, beside `COMMON`.
 MAY_IMPORT: dict[str, frozenset[str]] = {
-    "actors": frozenset({"envelope"}),
+    "actors": frozenset({"envelope", "narration"}),
     "addresses": frozenset(),
     "api": frozenset(),
-    "branch": frozenset({"addresses", "broker_choice", "brokers", "embedded", "rootfolder", "settings"}),
-    "broker_choice": frozenset({"brokers", "settings"}),
+    "branch": frozenset({"addresses", "broker_choice", "embedded", "readers", "rootfolder", "settings"}),
+    "broker_choice": frozenset({"brokers", "readers"}),
     "brokers": frozenset(),
     "bus": frozenset(),
     "catalogue": frozenset(),
-    "cli": frozenset({"options", "rootfolder", "settings", "tap"}),
-    "controller": frozenset({"actors", "brokers", "presence"}),
+    "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
+    "controller": frozenset({"actors", "brokers", "narration", "presence"}),
     "declarations": frozenset(),
     "embedded": frozenset(),
     "envelope": frozenset(),
@@ -32,12 +32,14 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "interfaces": frozenset({"planning"}),
     "logs": frozenset(),
     "models": frozenset(),
-    "options": frozenset({"settings"}),
+    "narration": frozenset(),
+    "options": frozenset({"readers", "settings"}),
     "planning": frozenset(),
     "presence": frozenset({"actors"}),
+    "readers": frozenset({"addresses", "brokers"}),
     "remote": frozenset({"brokers", "planning"}),
     "rootfolder": frozenset({"brokers"}),
-    "settings": frozenset({"addresses", "brokers"}),
+    "settings": frozenset({"addresses", "brokers", "readers"}),
     "stalls": frozenset(),
     "stopsignals": frozenset(),
     "store": frozenset({"models"}),
@@ -61,7 +63,7 @@ WITHOUT: dict[str, frozenset[str]] = {
 
 #: Library -> the only modules that may import it.
 LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
-    "celery": frozenset({"remote", "tasks", "workers.launcher"}),
+    "celery": frozenset({"remote", "tasks", "workers.child"}),
     "klein": frozenset({"api"}),
     "kombu": frozenset({"broker_choice", "brokers", "remote"}),
     "redis": frozenset(),

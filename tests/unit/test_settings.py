@@ -82,6 +82,12 @@ class SampleTests(SynchronousTestCase):
         for option in OPTIONS:
             self.assertEqual(values.get(option.name, option.default_value), option.default_value)
 
+    def test_help(self) -> None:
+        """The sample says of each setting what the help says."""
+        words = " ".join(SAMPLE.read_text().replace("\n# ", " ").split())
+        for option in OPTIONS:
+            self.assertIn(f"{option.help} Environment: {option.variable}", words)
+
     def test_complete(self) -> None:
         """The sample shows every setting once, in the table's order, and its variable."""
         text = SAMPLE.read_text()

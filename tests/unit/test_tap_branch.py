@@ -79,7 +79,17 @@ class FakePart:
         return call
 
 
-NAMES = ("store", "catalogue", "workers", "remote", "supervisor", "actors", "redis", "watchdog")
+NAMES = (
+    "store",
+    "catalogue",
+    "workers",
+    "remote",
+    "supervisor",
+    "actors",
+    "stall_watch",
+    "redis",
+    "watchdog",
+)
 
 
 class BranchTestCase(SynchronousTestCase):
@@ -168,12 +178,13 @@ class StartTests(BranchTestCase):
         loaded: Deferred[None] = Deferred()
         self.parts["catalogue"].does["load"] = lambda: loaded
         branch = self.start()
-        first = ["port pauses", "store open", "watchdog startService", "signals", "catalogue load"]
+        first = ["signals", "port pauses", "store open", "watchdog startService", "catalogue load"]
         self.assertEqual(self.notes, first)
         self.assertEqual(branch.readiness(), {"branch": "it is starting"})
         loaded.callback(None)
         self.assertEqual(
-            self.notes[len(first) :], ["actors start", "port accepts", "supervisor startService"]
+            self.notes[len(first) :],
+            ["actors start", "port accepts", "supervisor startService", "stall_watch startService"],
         )
 
     def test_ready(self) -> None:
@@ -208,7 +219,7 @@ class StartTests(BranchTestCase):
         self.start(broker=None)
         self.assertEqual(self.assembled, [("b1", "redis+socket:///r.sock")])
         self.assertEqual(self.root.memory.broker, "embedded")
-        self.assertEqual(self.notes[0], "redis prepare")
+        self.assertEqual(self.notes[1], "redis prepare")
         self.assertLess(self.notes.index("redis start"), self.notes.index("supervisor startService"))
 
     def test_found(self) -> None:
@@ -253,7 +264,7 @@ class RefusalTests(BranchTestCase):
         branch = self.make()
         self.assertRaises(CannotStart, branch.startService)
         self.assertIn("File exists", self.refused[0])
-        self.assertEqual(self.notes, [])
+        self.assertEqual(self.notes, ["signals"])
 
     def test_database(self) -> None:
         """A database that can't be opened is said, and the port is free again."""
@@ -331,6 +342,7 @@ class StopTests(BranchTestCase):
         self.assertEqual(
             self.stopped(branch),
             [
+                "stall_watch stopService",
                 "port closes",
                 "supervisor stopService",
                 "workers processes",
@@ -370,7 +382,7 @@ class StopTests(BranchTestCase):
         branch = self.start()
         self.notes.clear()
         stopped = branch.stopService()
-        self.assertEqual(self.notes, ["port closes"])
+        self.assertEqual(self.notes, ["stall_watch stopService", "port closes"])
         self.reactor.advance(FINISH_WITHIN)
         self.assertIn("workers stop_all", self.notes)
         self.successResultOf(stopped)
