@@ -324,6 +324,7 @@ class Branch(Service):
             if name not in self._begun:
                 continue
             self._begun.discard(name)
+            self._log.debug("stopping the {part}", part=name)
             try:
                 await maybeDeferred(step).addTimeout(limit, self._reactor)
             except TimeoutError:

@@ -118,7 +118,7 @@ class NoSuchQueue(NotFound):
 
     def sentence(self) -> str:
         queue, app = self.arguments
-        return f"app {app!r} has no declaration of a queue {queue!r}; PUT /{app}/queues/{queue}/ creates it"
+        return f"app {app!r} declares no queue {queue!r}; PUT /{app}/queues/{queue}/ creates it"
 
 
 class NotConsuming(NotFound):
@@ -150,7 +150,7 @@ class NameTaken(Conflict):
 
     def sentence(self) -> str:
         instance, app = self.arguments
-        return f"the instance name {instance!r} is taken by app {app!r}; names are unique in the whole cluster"
+        return f"the instance name {instance!r} is taken by app {app!r}; names are unique in the cluster"
 
 
 class DeclarationMismatch(Conflict):

@@ -394,7 +394,9 @@ def forgiven(history: History) -> History:
     return evolve(history, failures=0, next_attempt=0.0, retry_at=0.0)
 
 
-def state_of(desired: Desired | None, observed: Observed, history: History, now: float, policy: Policy) -> State:
+def state_of(
+    desired: Desired | None, observed: Observed, history: History, now: float, policy: Policy
+) -> State:
     """Name how an instance is."""
     process = observed.process
     if process is None:

@@ -2,6 +2,13 @@
 
 Transactions go in, frozen values come out; nothing of SQLAlchemy leaves this module. Functions
 whose names begin with `thd_` run in the database's thread.
+
+Note [Branches that share]
+~~~~~~~~~~~~~~~~~~~~~~~~~~
+Several branches may write to one database on a server. Each write first locks one row, as
+SQLite's write lock would, and reads what is committed by then: without it MariaDB ended a third
+of simultaneous saves as deadlocks, and two branches that named a new broker got in each other's
+way. A load reads several tables and sees all of them as they were at one moment.
 """
 
 from __future__ import annotations
@@ -62,7 +69,12 @@ DRIVER_TIMEOUTS: Mapping[str, Mapping[str, int]] = {
     ),
 }
 
+#: Databases on servers whose isolation levels are set; others have what their drivers choose.
+SHARED = ("mariadb", "mysql", "postgresql")
+
 _META = cast(Table, models.Meta.__table__)
+#: The row of `_META` that every database of Cyme's has.
+_SCHEMA = _META.c.name == "schema"
 _BROKER = cast(Table, models.Broker.__table__)
 _APP = cast(Table, models.App.__table__)
 _INSTANCE = cast(Table, models.Instance.__table__)
@@ -113,7 +125,7 @@ class SQLStore:
         self._pool.start()
 
     def load(self) -> Deferred[tuple[Declaration | Unreadable, ...]]:
-        return self._run(_thd_load)
+        return self._run(_thd_load, isolation="REPEATABLE READ")
 
     def save(self, declarations: Sequence[Declaration]) -> Deferred[None]:
         return self._run(_thd_save, tuple(declarations))
@@ -139,20 +151,24 @@ class SQLStore:
         self._pool.stop()
         return result
 
-    def _run(self, thd: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        """Run `thd(connection, *arguments)` in one transaction, in the database's thread."""
+    def _run(self, thd: Callable[..., T], *arguments: Any, isolation: str = "READ COMMITTED") -> Deferred[T]:
+        """Run `thd(connection, *arguments)` in one transaction, in the database's thread.
+
+        :param isolation: for databases that have levels of it. See Note [Branches that share].
+        """
         engine = self._engine
         if engine is None:
             raise RuntimeError("the store is not open")
+        if engine.dialect.name in SHARED:
+            engine = engine.execution_options(isolation_level=isolation)
         return deferToThreadPool(self._reactor, self._pool, _in_transaction, engine, thd, *arguments)
 
 
 def _in_transaction(engine: Engine, thd: Callable[..., T], *arguments: Any) -> T:
     """Run `thd(connection, *arguments)` in one transaction; all of it happens, or nothing.
 
-    Once more where another branch came in between in a shared database (it made the tables, or
-    named the same new broker, or removed one, or there was a deadlock) or a connection was lost:
-    all that is done here may be done twice.
+    Once more where another branch came in between in a shared database (both made the tables) or
+    a connection was lost: all that is done here may be done twice.
     """
     try:
         with engine.begin() as connection:
@@ -197,12 +213,9 @@ def _engine(url: URL) -> Engine:
     # Parameters hold passwords, and errors are logged.
     if url.get_backend_name() != "sqlite":
         timeouts = DRIVER_TIMEOUTS.get(url.get_driver_name(), {})
-        # What is loaded is of one moment, though it is read table by table.
-        repeats = url.get_backend_name() in ("mariadb", "mysql", "postgresql")
         return create_engine(
             url,
             hide_parameters=True,
-            **({"isolation_level": "REPEATABLE READ"} if repeats else {}),
             pool_pre_ping=True,
             pool_size=1,
             connect_args={word: value for word, value in timeouts.items() if word not in url.query},
@@ -243,8 +256,7 @@ def _thd_prepare(connection: Connection, shown: str) -> None:
     # Where CREATE TABLE is no part of a transaction, a start that was killed in the middle left
     # some tables, and this one, which says whose they are, first.
     _META.create(connection, checkfirst=True)
-    schema = _META.c.name == "schema"
-    version = connection.execute(select(_META.c.value).where(schema)).scalar()
+    version = connection.execute(select(_META.c.value).where(_SCHEMA)).scalar()
     if version is None:
         version = str(models.SCHEMA_VERSION)
         connection.execute(insert(_META).values(name="schema", value=version))
@@ -285,6 +297,7 @@ def _thd_load(connection: Connection) -> tuple[Declaration | Unreadable, ...]:
 
 
 def _thd_save(connection: Connection, declarations: tuple[Declaration, ...]) -> None:
+    _thd_lock(connection)
     broker_ids = _thd_broker_ids(connection, declarations)
     for table, members in _by_table(declarations):
         _thd_delete(connection, table, members)
@@ -293,9 +306,15 @@ def _thd_save(connection: Connection, declarations: tuple[Declaration, ...]) -> 
 
 
 def _thd_remove(connection: Connection, declarations: tuple[Declaration, ...]) -> None:
+    _thd_lock(connection)
     for table, members in _by_table(declarations):
         _thd_delete(connection, table, members)
     _thd_prune_brokers(connection)
+
+
+def _thd_lock(connection: Connection) -> None:
+    """Wait until no other branch writes, see Note [Branches that share]."""
+    connection.execute(select(_META.c.value).where(_SCHEMA).with_for_update())
 
 
 def _by_table(declarations: tuple[Declaration, ...]) -> Iterable[tuple[Table, list[Declaration]]]:

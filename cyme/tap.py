@@ -196,11 +196,8 @@ def _observe(log: Log, settings: Settings, root: RootFolder) -> ILogObserver:
     except CannotStart as problem:
         _end_with(problem)
     except OSError as problem:
-        _end_with(
-            CannotStart(
-                f"the log file {settings.logfile} can't be opened: {problem.strerror}; --logfile names another"
-            )
-        )
+        reason = f"{problem.strerror}; --logfile names another"
+        _end_with(CannotStart(f"the log file {settings.logfile} can't be opened: {reason}"))
 
 
 def _refuse(settings: Settings, problem: CannotStart) -> NoReturn:

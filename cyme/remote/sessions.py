@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from cyme.brokers import checked, redacted, scrubbed
 from cyme.errors import InvalidParameter
-from cyme.remote.mailbox import Envelope, Mailbox, Question
+from cyme.remote.mailbox import Envelope, Mailbox, Question, echo_envelope
 from cyme.remote.wires import Wakeup, Wire, abandon, connect, release, wire
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class Session:
             line = wire(connection, self._timeout)
             self._reactor.callFromThread(self._listener.opened, self, line.has_heartbeats)
             self._serve(connection, mailbox, line)
+            line.settle(lambda: mailbox.send(echo_envelope("", self.reply_key, timeout=1.0)))
             mailbox.remove()
         except BaseException as error:
             if connection.connected and not isinstance(error, lost_errors(connection)):

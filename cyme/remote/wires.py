@@ -92,6 +92,12 @@ class Wire(Protocol):
             kombu can't read, see `Session`.
         """
 
+    def settle(self, poke: Callable[[], None]) -> None:
+        """Leave nothing under way that closing the connection would wait for.
+
+        :param poke: sends a message to this connection's own queue.
+        """
+
 
 def connect(url: str, timeout: float) -> Any:
     """A `kombu.Connection` to one URL, connected; blocks at most about `timeout` seconds.
@@ -199,6 +205,9 @@ class _AMQPWire:
             self._drain(sock, expecting)
         self._driver.heartbeat_tick()
 
+    def settle(self, poke: Callable[[], None]) -> None:
+        """Nothing is under way."""
+
     def _drain(self, sock: Any, expecting: Callable[[], bool]) -> None:
         """Deliver what is there.
 
@@ -246,6 +255,12 @@ class _RedisWire:
                     break
         wakeup.wait(self._connection.transport.cycle.fds, TURN if idle == 2 else 0)
 
+    def settle(self, poke: Callable[[], None]) -> None:
+        # Closing a channel waits for its BRPOP, which a message ends at once.
+        poke()
+        with suppress(TimeoutError):
+            self._connection.drain_events(timeout=1.0)
+
 
 class _OtherWire:
     """Any other transport of kombu's: look often while answers are expected, rarely else."""
@@ -261,3 +276,6 @@ class _OtherWire:
                 self._connection.drain_events(timeout=POLL_INTERVAL if expecting() else 0.001)
         except TimeoutError:
             wakeup.wait([], 0 if expecting() else TURN)
+
+    def settle(self, poke: Callable[[], None]) -> None:
+        """Nothing is under way."""

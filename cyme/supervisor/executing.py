@@ -81,7 +81,9 @@ class Executor:
         self._log.info("{{Supervisor}} {name} started, pid {pid}", name=tracked.name, pid=process.pid)
 
     async def _stop(self, step: Stop, desired: Desired | None, tracked: Tracked) -> None:
-        self._log.info("{{Supervisor}} {name} instance.shutdown: {reason}", name=step.name, reason=step.reason)
+        self._log.info(
+            "{{Supervisor}} {name} instance.shutdown: {reason}", name=step.name, reason=step.reason
+        )
         tracked.stop_failed = step.reason if step.failed else None
         stopped = self._workers.stop(step.name)
         if desired is not None:

@@ -139,7 +139,9 @@ class Supervisor(Service):
     async def _begin(self, names: Sequence[str]) -> None:
         adopted = await self._workers.adopt(names)
         if adopted:
-            self._log.info("{{Supervisor}} adopted {count} workers: {names}", count=len(adopted), names=adopted)
+            self._log.info(
+                "{{Supervisor}} adopted {count} workers: {names}", count=len(adopted), names=adopted
+            )
         self._run_loop()
 
     def _run_loop(self) -> None:
@@ -201,19 +203,25 @@ class Supervisor(Service):
         return waiter
 
     def ask(self, name: str, command: str, *, timeout: float) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._ask(name, command, timeout))
+
+    async def _ask(self, name: str, command: str, timeout: float) -> Any:
         desired = self._declared(name)
-        asked = self._remote.ask(desired.broker, command, [desired.node], timeout=timeout)
-        return asked.addCallback(lambda answers: answers.get(desired.node))
+        answers = await self._remote.ask(desired.broker, command, [desired.node], timeout=timeout)
+        return answers.get(desired.node)
 
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return self._workers.log_tail(name, lines)
 
     def declare(self, name: str, queue: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._declare(name, queue))
+
+    async def _declare(self, name: str, queue: str) -> None:
         desired = self._declared(name)
         declaration = self._catalogue.queue(desired.app, queue)
         if declaration is None:
             raise NoSuchQueue(queue, desired.app)
-        return self._remote.declare(desired.broker, consumed(declaration)).addCallback(lambda _: None)
+        await self._remote.declare(desired.broker, consumed(declaration))
 
     def _declared(self, name: str) -> Desired:
         desired = self._world.desired(name)

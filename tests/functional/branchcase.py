@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import tests.support
 from celery import Celery
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+import tests.support
 from tests.support.branch import BranchProcess
 from tests.support.http import Answer, Client
 from tests.support.waiting import eventually

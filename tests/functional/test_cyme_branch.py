@@ -11,7 +11,9 @@ from pathlib import Path
 from twisted.internet.threads import deferToThread
 
 import cyme
+from tests.functional.branchcase import BranchTestCase
 from tests.functional.startcase import StartTestCase
+from tests.support.brokers import OnEmbedded
 from tests.support.http import Client
 from tests.support.ports import free_ports
 from tests.support.waiting import eventually, when_ended
@@ -46,7 +48,7 @@ class TerminalTests(StartTestCase):
 
     async def stop(self) -> None:
         self.branch.signal(signal.SIGTERM)
-        self.assertEqual(await self.ended(self.branch), 0, self.branch.log_text())
+        self.assertEqual(await self.ended(self.branch), 0)
         self.assertEqual(self.left_over(), [])
 
     async def test_every_signal(self) -> None:
@@ -54,7 +56,7 @@ class TerminalTests(StartTestCase):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             await self.start(":0")
             self.branch.signal(number)
-            self.assertEqual(await self.ended(self.branch), 0, self.branch.log_text())
+            self.assertEqual(await self.ended(self.branch), 0)
             self.assertEqual(self.left_over(), [])
 
     async def test_at_once(self) -> None:
@@ -201,3 +203,58 @@ class DaemonTests(StartTestCase):
         self.assertNotIn("branch.pid", os.listdir(root))
         self.assertIn("stopped", log.read_text())
         self.assertNotIn("Traceback", log.read_text())
+
+
+class SecondSignalTests(OnEmbedded, BranchTestCase):
+    """A stop that takes too long for whoever waits for it."""
+
+    options = ("--warm-timeout", "120", "--loglevel", "debug")
+
+    async def test_hurried(self) -> None:
+        """A second signal stops a worker that still has a task; the task goes back to its queue."""
+        await self.create(celery_app="proj.celery:app")
+        await self.send("proj.celery.wait_for", self.path("task"), self.path("never"), queue="dq.w1")
+        await self.file("task.begun")
+        self.branch.process.signal(signal.SIGTERM)
+        await self.branch.wait_for_line("stopping 1 workers warmly, up to 120.0 s; signal again")
+        self.branch.process.signal(signal.SIGTERM)
+        await self.branch.wait_for_line("stopping the workers cold")
+        self.assertEqual(await deferToThread(self.branch.process.wait, 45.0), 0)
+        self.assertEqual(self.branch.left_over(), [])
+        self.assertFalse(os.path.exists(self.path("task.ended")))
+
+
+class LateFailureTests(StartTestCase):
+    """What fails when the reactor runs already."""
+
+    async def test_redis(self) -> None:
+        """An embedded Redis that can't start ends the branch with one critical line and status 1."""
+        folder = os.path.join(self.root, ".redis")
+        os.makedirs(folder)
+        Path(folder, "appendonly.aof").write_text("This is no append-only file.\n")
+        branch = self.run_command("cyme-branch", ":0", "-D", self.root, "-b", "embedded")
+        self.assertEqual(await self.ended(branch), 1, branch.log_text())
+        (line,) = (line for line in branch.lines() if "CRITICAL" in line)
+        self.assertIn(f"the embedded Redis ended at its start; {folder}/redis.log says why", line)
+        self.assertIn("Bad file format", Path(folder, "redis.log").read_text())
+        self.assertIn("stopped", branch.lines()[-1])
+        self.assertEqual(self.left_over(), [])
+
+
+class HangTests(StartTestCase):
+    """A branch that hangs."""
+
+    async def test_watchdog(self) -> None:
+        """A reactor that hangs for too long ends the process with its stacks and a non-zero status."""
+        program = (
+            "import time\n"
+            "from twisted.internet import reactor\n"
+            "from cyme.watchdog import Watchdog\n"
+            "reactor.callWhenRunning(Watchdog(reactor, lambda: 2, limit=0.5).startService)\n"
+            "reactor.callLater(0.1, time.sleep, 60)\n"
+            "reactor.run()\n"
+        )
+        process = self.run_command("python", "-c", program)
+        self.assertEqual(await self.ended(process), 1)
+        self.assertIn("Timeout (0:00:00.500000)!", process.log_text())
+        self.assertIn("in runUntilCurrent", process.log_text())

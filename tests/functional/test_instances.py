@@ -43,7 +43,7 @@ class InstanceTests:
         await eventually(lambda: not folder.exists(), 60.0, "the folder is gone")
 
     async def test_task_on_a_declared_queue(self: Any) -> None:
-        """A worker runs what plain Celery sends to a declared queue, from when it consumes until it does not."""
+        """A worker runs what plain Celery sends to a declared queue for as long as it consumes from it."""
         await self.ask("PUT", "/foo/", 201, form={"celery_app": "proj.celery:app"})
         await self.create()
         await self.ask(
@@ -172,7 +172,7 @@ class InstancesOnRabbitMQTests(OnRabbitMQ, InstanceTests, BranchTestCase):
         await eventually(gone, 60.0, "no trace of w1")
 
     async def test_mismatch(self) -> None:
-        """A declaration that contradicts what exists is 409 with the broker's words, and no worker dies of it."""
+        """A declaration that contradicts what exists is 409 in the broker's words; no worker dies of it."""
         before = await self.create()
         await self.ask("POST", "/foo/queues/tasks/", 201)
         await self.ask("PUT", "/foo/instances/w1/queues/tasks/", 201)

@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import cyme
 from twisted.internet.threads import deferToThread
 
+import cyme
 from tests.functional.branchcase import BranchTestCase
 from tests.support.brokers import OnEmbedded, OnRabbitMQ
 

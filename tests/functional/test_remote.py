@@ -131,17 +131,31 @@ class ThreadsTests(TestCase):
 
     timeout = 60
 
-    async def test_end(self) -> None:
-        """After `close` no thread and no descriptor of any connection is left."""
-        brokers = Brokers(self, await deferToThread(rabbitmq_url, self))
+    async def _end(self, url: str) -> None:
+        brokers = Brokers(self, url)
         gc.collect()
-        before = os.listdir("/proc/self/fd"), threading.enumerate()
+        threads, descriptors = threading.enumerate(), len(os.listdir("/proc/self/fd"))
         await brokers.up()
-        await brokers.remote.delete_queue(brokers.broker, "dq.w1")
+        await brokers.remote.delete_queue(url, "dq.w1")
         await brokers.remote.close()
         gc.collect()
-        self.assertEqual(threading.enumerate(), before[1])
-        self.assertEqual(len(os.listdir("/proc/self/fd")), len(before[0]))
+        self.assertEqual(threading.enumerate(), threads)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), descriptors)
+
+    async def test_end_on_rabbitmq(self) -> None:
+        """After `close` no thread and no descriptor of any connection is left."""
+        await self._end(await deferToThread(rabbitmq_url, self))
+
+    async def test_end_on_redis(self) -> None:
+        """After `close` no thread, no descriptor and no key on the server is left."""
+        url = await deferToThread(redis_socket_url, self)
+        await self._end(url)
+
+        def keys() -> list[bytes]:
+            with Connection(url) as connection:
+                return list(connection.channel().client.keys("*pidbox*"))
+
+        self.assertEqual(await deferToThread(keys), [])
 
     async def test_retain(self) -> None:
         """Connections to brokers that are left out end; others stay."""

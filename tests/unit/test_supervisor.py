@@ -7,16 +7,16 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from cyme.catalogue import Catalogue
 from cyme.declarations import App, Instance, Queue
-from cyme.interfaces import ISupervisor
 from cyme.planning import Phase, Policy
 from cyme.supervisor.resolving import Defaults
 from cyme.supervisor.service import RETRY_AFTER, Supervisor
+from tests.contracts.supervisor import DISABLED, RUNS, make_supervisor_tests
 from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
+from tests.fakes.supervisor import FakeSupervisor
 from tests.fakes.workers import FakeWorkers
 
 BROKER = "amqp://guest:guest@broker:5672//"
@@ -101,12 +101,34 @@ class SupervisorTestCase(SynchronousTestCase):
         return str(self.status(name)["state"])
 
 
+def real(test: Any) -> Any:
+    """A supervisor over fakes, see `make_supervisor_tests`."""
+    stage = SupervisorTestCase()
+    stage.setUp()
+    stage.start()
+    test.addCleanup(stage.doCleanups)
+    stage.declare(Queue(app="foo", name="tasks"), DISABLED)
+    stage.run_instance(RUNS.name)
+    return stage.supervisor, stage.turn
+
+
+def fake(test: Any) -> Any:
+    """The fake supervisor, see `make_supervisor_tests`."""
+    supervisor = FakeSupervisor()
+    supervisor.answers["w1", "ping"] = {"ok": "pong"}
+    return supervisor, lambda seconds: None
+
+
+class SupervisorContractTests(make_supervisor_tests(real)):  # type: ignore[misc]
+    """The real supervisor."""
+
+
+class FakeSupervisorTests(make_supervisor_tests(fake)):  # type: ignore[misc]
+    """The fake supervisor."""
+
+
 class LifeTests(SupervisorTestCase):
     """From a declaration to a worker and back."""
-
-    def test_interface(self) -> None:
-        """The supervisor provides its interface."""
-        verifyObject(ISupervisor, self.supervisor)
 
     def test_create(self) -> None:
         """A declared instance is started at once and runs when it has answered."""
