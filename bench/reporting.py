@@ -70,7 +70,8 @@ class Report:
     def row(self, case: str, unit: str, values: Sequence[float]) -> float:
         """Note the samples of a case; returns their median."""
         middle, least, most = statistics.median(values), min(values), max(values)
-        print(f"  {case:<52} {_shown(middle):>8} {unit:<3} [{_shown(least)} .. {_shown(most)}] n={len(values)}")
+        spread = f"[{_shown(least)} .. {_shown(most)}] n={len(values)}"
+        print(f"  {case:<52} {_shown(middle):>8} {unit:<3} {spread}")
         self._append(case=case, unit=unit, median=middle, min=least, max=most, n=len(values))
         return middle
 
@@ -128,7 +129,8 @@ def print_targets(targets: Sequence[dict[str, Any]], heading: bool = False) -> N
     for one in targets:
         ratio = "" if one["ratio"] is None else f"{one['ratio']:.2f}"
         verdict = "met" if one["is_met"] else "MISSED"
-        print(("" if heading else "> ") + line.format(**{**one, "ratio": ratio, "verdict": verdict}), flush=True)
+        text = line.format(**{**one, "ratio": ratio, "verdict": verdict})
+        print(text if heading else f"> {text}", flush=True)
 
 
 def _shown(value: float) -> str:

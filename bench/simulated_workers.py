@@ -119,7 +119,8 @@ def header_frame(size: int, ticket: str) -> bytes:
     text = ticket.encode()
     table = short("ticket") + b"S" + struct.pack("!I", len(text)) + text
     table += short("clock") + b"I" + struct.pack("!i", 815)
-    properties = short("application/json") + short("utf-8") + struct.pack("!I", len(table)) + table + b"\x01\0"
+    properties = short("application/json") + short("utf-8")
+    properties += struct.pack("!I", len(table)) + table + b"\x01\0"
     return frame(_HEADER, struct.pack("!HHQH", 60, 0, size, _FLAGS) + properties)
 
 
@@ -169,8 +170,7 @@ class Fleet:
         self._node = ""
         self._body = b""
         self._missing = 0
-        self._asked = (b"", Question(b'{"method": "", "destination": [], "ticket": "", "reply_to": '
-                                     b'{"exchange": "", "routing_key": ""}}'))
+        self._asked: tuple[bytes, Question] | None = None
         self._tickets: set[str] = set()
 
     def broadcasts(self) -> int:
@@ -211,7 +211,7 @@ class Fleet:
         del self._received[:start]
 
     def _answer(self, node: str, body: bytes) -> tuple[bytes, ...]:
-        if body != self._asked[0]:
+        if self._asked is None or self._asked[0] != body:
             self._asked = (body, Question(body))
         question = self._asked[1]
         self._tickets.add(question.ticket)

@@ -28,6 +28,8 @@ class BranchTestCase(TestCase):
 
     timeout = 180
     options: tuple[str, ...] = ("--sup-interval", "2", "--warm-timeout", "10")
+    #: Seconds for which a branch's reactor may be held up, see `cyme.stalls`.
+    stall_limit = 0.1
     branch: BranchProcess
     http: Client
 
@@ -42,6 +44,11 @@ class BranchTestCase(TestCase):
         self.addCleanup(self.remove_folder)
         self.branch = self.make_branch(broker=self.branch_broker())
         await self.start()
+        self.addCleanup(self.assert_no_stall)
+
+    def assert_no_stall(self) -> None:
+        """Fail when something has held up the branch's reactor, whatever the test was about."""
+        self.assertEqual([line for line in self.branch.process.lines() if "held up" in line], [])
 
     def remove_folder(self) -> None:
         for name in os.listdir(self.folder):
@@ -49,7 +56,10 @@ class BranchTestCase(TestCase):
         os.rmdir(self.folder)
 
     def make_branch(self, *options: str, **arguments: Any) -> BranchProcess:
-        return BranchProcess(self, *self.options, *options, env={"PYTHONPATH": PROJECT}, **arguments)
+        watched = ("--stall-limit", str(self.stall_limit))
+        return BranchProcess(
+            self, *self.options, *watched, *options, env={"PYTHONPATH": PROJECT}, **arguments
+        )
 
     async def start(self) -> None:
         """Start the branch, for the first time or again."""

@@ -48,7 +48,7 @@ class TerminalTests(StartTestCase):
 
     async def stop(self) -> None:
         self.branch.signal(signal.SIGTERM)
-        self.assertEqual(await self.ended(self.branch), 0)
+        self.assertEqual(await self.ended(self.branch), 0, self.branch.log_text())
         self.assertEqual(self.left_over(), [])
 
     async def test_every_signal(self) -> None:
@@ -56,7 +56,7 @@ class TerminalTests(StartTestCase):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             await self.start(":0")
             self.branch.signal(number)
-            self.assertEqual(await self.ended(self.branch), 0)
+            self.assertEqual(await self.ended(self.branch), 0, self.branch.log_text())
             self.assertEqual(self.left_over(), [])
 
     async def test_at_once(self) -> None:
@@ -208,10 +208,10 @@ class DaemonTests(StartTestCase):
 class SecondSignalTests(OnEmbedded, BranchTestCase):
     """A stop that takes too long for whoever waits for it."""
 
-    options = ("--warm-timeout", "120", "--loglevel", "debug")
+    options = ("--warm-timeout", "120")
 
     async def test_hurried(self) -> None:
-        """A second signal stops a worker that still has a task; the task goes back to its queue."""
+        """A second signal stops a worker cold that still has a task."""
         await self.create(celery_app="proj.celery:app")
         await self.send("proj.celery.wait_for", self.path("task"), self.path("never"), queue="dq.w1")
         await self.file("task.begun")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -407,6 +408,7 @@ class CeleryTests(TestCase):
     async def _talk(self, url: str) -> None:
         brokers = Brokers(self, url)
         folder = tempfile.mkdtemp(prefix="cyme-remote-")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
         argv = [sys.executable, "-m", "celery", "worker", "-n", "w1@host", "-Q", "dq.w1", "--autoscale=2,1"]
         argv += ["--without-gossip", "--without-mingle", "--loglevel=INFO"]
         worker = await deferToThread(

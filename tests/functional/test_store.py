@@ -152,25 +152,27 @@ class SQLiteTests(TestCase):
         await self.store.save((new,))
         self.assertEqual(set(await self.store.load()), {*ALL, new})
 
-    async def test_locked(self) -> None:
-        """Another program's transaction is waited for."""
-        other = sqlite3.connect(self.file, isolation_level=None)  # type: ignore[attr-defined]
-        self.addCleanup(other.close)
-        other.execute("BEGIN IMMEDIATE")
-        save = self.store.save(ALL)
-        self.assertNoResult(save)
-        other.execute("COMMIT")
-        await save
-        self.assertEqual(set(await self.store.load()), set(ALL))
-
-    async def test_durable(self) -> None:
-        """A commit waits for the disk, and reads do not wait for writes."""
-        await self.store.save(ALL)
+    async def test_settings(self) -> None:
+        """A commit waits for the disk, reads don't wait for writes, another program is waited for."""
         self.assertEqual(self.ask("PRAGMA journal_mode"), [("wal",)])
-        found = await self.store._run(  # type: ignore[arg-type]
-            lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar()
-        )
-        self.assertEqual(found, 2)
+
+        def thd_ask(connection: Any) -> list[Any]:
+            settings = ("synchronous", "foreign_keys", "busy_timeout")
+            return [connection.exec_driver_sql(f"PRAGMA {setting}").scalar() for setting in settings]
+
+        self.assertEqual(await self.store._run(thd_ask), [2, 1, 5000])
+
+    async def test_one_moment(self) -> None:
+        """Nobody else writes in the middle of a transaction: a load finds the brokers that apps name."""
+        file = self.file  # type: ignore[attr-defined]
+        other = sqlite3.connect(file, timeout=0, check_same_thread=False)
+        self.addCleanup(other.close)
+
+        def thd_try(connection: Any) -> None:
+            with self.assertRaises(sqlite3.OperationalError):
+                other.execute("BEGIN IMMEDIATE")
+
+        await self.store._run(thd_try)
 
     async def test_brokers(self) -> None:
         """A broker has one row, and is forgotten, with its password, when nothing names it any more."""

@@ -76,7 +76,7 @@ class RowTests(SynchronousTestCase):
         """Rows that name one app, branch, broker and queue share the texts in memory."""
 
         def read(name: str) -> Any:
-            row = {**stored(evolve(W1, name=name)), "app": "".join(["fo", "o"]), "branch": "".join(["b", "7"])}
+            row = stored(evolve(W1, name=name)) | {"app": "".join(["fo", "o"]), "branch": "".join(["b", "7"])}
             return value_of("instance", row, {7: "".join(["amqp", "://b"])})
 
         one, other = read("w1"), read("w2")
