@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -89,6 +90,19 @@ class Branch:
         if details["state"] != "running":
             raise RuntimeError(f"{path}: {details}")
         return details
+
+    def remove(self, name: str) -> None:
+        """Delete an instance and wait until its worker, its queue and its folder are gone.
+
+        :raises TimeoutError: when they are not in time.
+        """
+        self.ask("DELETE", f"/instances/{name}/")
+        deadline = time.monotonic() + PATIENCE
+        # The folder goes last.
+        while os.path.exists(os.path.join(self.root, name)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the folder of {name} is still there after {PATIENCE:g} s")
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """Stop it in good order, its workers first, and return when it has ended."""

@@ -32,25 +32,8 @@ def time_creation(branch: Branch) -> float:
     began = time.monotonic()
     details = branch.create_running("/foo/instances/")
     took = time.monotonic() - began
-    branch.ask("DELETE", f"/foo/instances/{details['name']}/")
-    wait_until_gone(details["pid"])
+    branch.remove(details["name"])
     return took
-
-
-def wait_until_gone(pid: int, limit: float = 60.0) -> None:
-    """Wait for the end of a process that is not a child.
-
-    :raises TimeoutError: when it lives after `limit` seconds.
-    """
-    deadline = time.monotonic() + limit
-    while time.monotonic() < deadline:
-        try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace"):
-                pass
-        except FileNotFoundError:
-            return
-        time.sleep(0.02)
-    raise TimeoutError(f"process {pid} has not ended within {limit:g} s")
 
 
 def main() -> None:

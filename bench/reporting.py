@@ -12,13 +12,18 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def make_parser(doc: str | None, *, runs: int, broker: bool = True) -> argparse.ArgumentParser:
-    """A parser with the options that all programs have; `doc` becomes its help."""
+def make_parser(doc: str | None, *, runs: int | None) -> argparse.ArgumentParser:
+    """A parser with the options that all programs have.
+
+    :param doc: becomes the help.
+    :param runs: how many samples are taken by default; None where that differs.
+    """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    usually = "the program's own number" if runs is None else runs
     parser.add_argument(
-        "--runs", type=_positive, default=runs, help=f"samples of each case; they take turns ({runs})"
+        "--runs", type=_positive, default=runs, help=f"samples of each case; they take turns ({usually})"
     )
     parser.add_argument("--json", metavar="FILE", help="append every row to FILE, one JSON object a line")
     parser.add_argument(
@@ -28,13 +33,12 @@ def make_parser(doc: str | None, *, runs: int, broker: bool = True) -> argparse.
         metavar="SECONDS",
         help="before a sample, wait until others leave the processors idle, at most so long (10)",
     )
-    if broker:
-        parser.add_argument(
-            "--broker",
-            metavar="URL",
-            help="amqp://USER:PASSWORD@HOST:PORT/VHOST, a virtual host that nothing else uses; without it a"
-            " private RabbitMQ node is started and removed again",
-        )
+    parser.add_argument(
+        "--broker",
+        metavar="URL",
+        help="amqp://USER:PASSWORD@HOST:PORT/VHOST, a virtual host that nothing else uses; without it a"
+        " private RabbitMQ node is started and removed again",
+    )
     return parser
 
 

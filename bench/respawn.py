@@ -24,7 +24,7 @@ from branches import Branch
 from machine import HERE, Children, a_broker, children_of, environment, wait_for_exec, wait_quiet
 from pidbox import Pidbox
 from reporting import Report, make_parser, median_ratio
-from starts import time_start, worker_argv
+from starts import LEAN, time_start, worker_argv
 
 CYME, BARE, LEAN_START = "cyme", "bare Twisted", "lean start"
 EXEC_TARGET = 20.0
@@ -51,12 +51,13 @@ class Bare:
         self._pidbox = pidbox
         self.node, self.queue = f"bare-{tag}@bench", f"bench-{tag}"
         argv = [sys.executable, os.path.join(HERE, "bare_respawn.py"), *worker_argv(self.node, self.queue)]
-        self.pid = children.start(argv, environment(broker)).pid
+        self.process = children.start(argv, environment(broker))
         pidbox.first_pong(self.node)
 
     def kill(self) -> tuple[float, float]:
-        (victim,) = children_of(self.pid)
-        return kill(self._pidbox, self.pid, victim, self.node)
+        keeper = self.process.pid
+        (victim,) = children_of(keeper)
+        return kill(self._pidbox, keeper, victim, self.node)
 
 
 def main() -> None:
@@ -75,15 +76,16 @@ def main() -> None:
         time.sleep(LIFE)
         for details in instances:
             wait_quiet(options.wait_quiet)
-            answers[LEAN_START].append(time_start(children, pidbox, broker, "celery worker, lean"))
+            answers[LEAN_START].append(time_start(children, pidbox, broker, LEAN))
             for case in (BARE, CYME):
                 wait_quiet(options.wait_quiet)
-                if case is BARE:
-                    samples = bare.kill()
-                else:
-                    samples = kill(pidbox, branch.pid, details["pid"], details["node"])
+                own = (branch.pid, details["pid"], details["node"])
+                samples = bare.kill() if case is BARE else kill(pidbox, *own)
                 execed[case].append(samples[0])
                 answers[case].append(samples[1])
+        for details in instances:
+            branch.remove(details["name"])
+        children.stop(bare.process)
         pidbox.remove_queue(bare.queue)
         pidbox.close()
     exec_medians = {

@@ -214,6 +214,8 @@ class IWorkers(Interface):
     def remove_folder(name: str) -> Deferred[None]:
         """Remove what a worker left: log, pid file, state. No error if there is nothing.
 
+        None of that name may be started until it has fired.
+
         :raises ValueError: when the worker lives.
         """
 

@@ -1,7 +1,7 @@
 """Where the files of workers are: one folder for each in the branch's root folder.
 
-What blocks here is fast (a few system calls), but for `sweep`, `discard` and their kind,
-which say so.
+What blocks here is fast (a few system calls), but for `remove`, `sweep` and their kind, which
+say so.
 """
 
 from __future__ import annotations
@@ -74,8 +74,20 @@ def existing(root: Path, names: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name in names if _NAME.fullmatch(name) and (root / name).is_dir())
 
 
+def remove(root: Path, name: str) -> None:
+    """Remove the folder of a worker, if there is one; blocks.
+
+    It is out of the way at once, so that a new one may take its place, and then emptied.
+
+    :raises OSError: when it can't be moved or removed.
+    """
+    aside = set_aside(root, name)
+    if aside is not None:
+        discard(aside)
+
+
 def set_aside(root: Path, name: str) -> Path | None:
-    """Take the folder of a worker out of the way at once, so that a new one may take its place.
+    """Take the folder of a worker out of the way.
 
     :return: what to `discard`; None when there was no folder.
     :raises OSError: when it can't be moved.

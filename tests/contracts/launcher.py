@@ -6,7 +6,9 @@ import signal
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -32,6 +34,15 @@ class LauncherFixture(Protocol):
         """Have the program that `argv` started end with an exit status."""
 
 
+def until_reactor_runs() -> Deferred[None]:
+    """Fire once the reactor runs.
+
+    Trial begins a test before that. One that were over with the end of a process in the very
+    moment when the reactor starts (and reaps) would leave it deaf to SIGCHLD for the next test.
+    """
+    return deferLater(reactor, 0)
+
+
 def make_launcher_tests(fixture: Callable[[TestCase], LauncherFixture]) -> type[TestCase]:
     """Make the tests of one provider of `ILauncher` and its `IHandle`."""
 
@@ -40,7 +51,8 @@ def make_launcher_tests(fixture: Callable[[TestCase], LauncherFixture]) -> type[
 
         timeout = 30
 
-        def setUp(self) -> None:
+        async def setUp(self) -> None:  # type: ignore[override]
+            await until_reactor_runs()
             self.fixture = fixture(self)
             self.launcher = self.fixture.launcher
             self.record = self.fixture.path("w1.json")

@@ -20,7 +20,7 @@ from twisted.trial.unittest import TestCase
 from cyme.workers import handle as handle_module
 from cyme.workers.handle import Handle
 from cyme.workers.launcher import ProcessLauncher
-from tests.contracts.launcher import make_launcher_tests
+from tests.contracts.launcher import make_launcher_tests, until_reactor_runs
 from tests.support.waiting import eventually, when_ended
 
 
@@ -87,7 +87,8 @@ class LaunchTests(TestCase):
 
     timeout = 30
 
-    def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
+        await until_reactor_runs()
         self.processes = Processes(self)
 
     async def output_of(self, *argv: str, **arguments: Any) -> str:
@@ -167,6 +168,7 @@ class FindTests(TestCase):
     timeout = 30
 
     async def setUp(self) -> None:  # type: ignore[override]
+        await until_reactor_runs()
         self.processes = Processes(self)
         self.handle = await self.processes.run(*self.processes.argv)
         self.record = Path(self.processes.path("w1.json"))
@@ -224,7 +226,8 @@ class GroupTests(TestCase):
 
     timeout = 30
 
-    def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
+        await until_reactor_runs()
         self.processes = Processes(self)
 
     async def with_member(self) -> tuple[Handle, int]:

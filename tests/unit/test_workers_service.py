@@ -218,20 +218,6 @@ class AdoptTests(ServiceTestCase):
 class FolderTests(ServiceTestCase):
     """What workers leave."""
 
-    def test_restart_while_removing(self) -> None:
-        """A worker can be started while the files of its namesake are still being removed."""
-        self.start().end(status=0)
-        (self.root / "w1" / "worker.log").write_text("of the first\n")
-        waiting: Deferred[None] = Deferred()
-        self.workers._in_thread = lambda run: waiting.addCallback(lambda _: run())
-        removed = self.workers.remove_folder("w1")
-        self.start()
-        (self.root / "w1" / "worker.log").write_text("of the second\n")
-        waiting.callback(None)
-        self.successResultOf(removed)
-        self.assertEqual((self.root / "w1" / "worker.log").read_text(), "of the second\n")
-        self.assertEqual([path.name for path in self.root.iterdir()], ["w1"])
-
     def test_bad_names(self) -> None:
         """A name that leads elsewhere has no log and nothing to be removed."""
         self.failureResultOf(self.workers.remove_folder("../w1"), ValueError)
