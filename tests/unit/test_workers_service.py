@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from signal import SIGKILL, SIGQUIT, SIGTERM
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import execute
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
