@@ -149,6 +149,9 @@ class SQLiteTests(TestCase):
         self.assertNotIn("topsecret", said)
         self.assertEqual(set(await self.store.load()), set(ALL))
         self.assertEqual(len(self.ask("SELECT * FROM broker")), 2)
+        self.ask("CREATE TRIGGER never BEFORE INSERT ON broker BEGIN SELECT RAISE(ABORT, 'never'); END")
+        self.assertNotIn("topsecret", await self.failure_of(self.store.save((new,))))
+        self.ask("DROP TRIGGER never")
         await self.store.save((new,))
         self.assertEqual(set(await self.store.load()), {*ALL, new})
 
@@ -332,8 +335,6 @@ class OpeningTests(TestCase):
 
 WRITER = """
 import sys
-from attrs import evolve
-from sqlalchemy import create_engine
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from cyme.catalogue import Catalogue
@@ -351,7 +352,12 @@ async def write():
         print(f"app{number}", flush=True)
         number += 1
 
-reactor.callWhenRunning(lambda: Deferred.fromCoroutine(write()).addErrback(lambda f: f.printTraceback()))
+def failed(failure):
+    # Also when nobody reads any more: the test is gone.
+    failure.printTraceback()
+    reactor.callWhenRunning(reactor.stop)
+
+reactor.callWhenRunning(lambda: Deferred.fromCoroutine(write()).addErrback(failed))
 reactor.run()
 """
 
