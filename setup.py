@@ -21,14 +21,14 @@ def read_version() -> str:
 INSTALL_REQUIRES = [
     "attrs >= 24.2",
     "automat >= 24.8.1",
-    "celery >= 5.6",  # the first with the settings that RabbitMQ 4.3 needs
+    "celery >= 5.7",
     "klein >= 24.8",
-    "kombu[redis] >= 5.6",
+    "kombu[redis] >= 5.7",  # `cyme.remote` speaks to workers over the same kinds of queues as this
     "sqlalchemy >= 2.0.31",
-    "twisted >= 24.7",
+    "twisted >= 26.10",  # the first that leaves forms in request bodies to us
     "txamqp >= 0.8.2",
     "werkzeug >= 3.0",
-    "zope.interface >= 7.1",
+    "zope.interface >= 8.0",
 ]
 
 EXTRAS_REQUIRE = {

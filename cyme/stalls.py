@@ -10,8 +10,11 @@ second: as late as it is, so late may the reactor be.
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
@@ -23,17 +26,29 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks.
 INTERVAL = 0.05
+#: How many frames of a stack are told.
+DEPTH = 6
 
 
 class Pacer:
-    """A thread that sleeps, and adds up by how much it woke too late."""
+    """A thread that sleeps, adds up by how much it woke too late, and sees what the reactor is at.
 
-    def __init__(self) -> None:
-        self._late = 0.0
+    :param limit: seconds after which it looks where the watched thread is.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        # Lateness so far, and when it is to wake next: replaced together, read by another thread.
+        self._pace = (0.0, math.inf)
+        self._watched = 0
+        self._seen_at = 0.0
+        self._where = ""
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin; the thread ends by itself soon after `stop`."""
+        """Begin to watch the calling thread; the pacer's own thread ends soon after `stop`."""
+        self._watched = threading.get_ident()
+        self.late()
         threading.Thread(target=self._run, name="stall pacer", daemon=True).start()
 
     def stop(self) -> None:
@@ -41,15 +56,27 @@ class Pacer:
         self._stopped.set()
 
     def late(self) -> float:
-        """The seconds that all its wakings together were late."""
-        return self._late
+        """The seconds that all its wakings together were late, the one that is due included."""
+        self._seen_at = time.monotonic()
+        late, due = self._pace
+        return late + max(0.0, self._seen_at - due)
+
+    def where(self) -> str:
+        """Where the watched thread was when it was last found held up; empty if it was not."""
+        where, self._where = self._where, ""
+        return where
 
     def _run(self) -> None:
-        due = time.monotonic() + INTERVAL
+        late, due = 0.0, time.monotonic() + INTERVAL
+        self._pace = (late, due)
         while not self._stopped.wait(max(0.0, due - time.monotonic())):
             now = time.monotonic()
-            self._late += now - due
-            due = now + INTERVAL
+            late, due = late + max(0.0, now - due), now + INTERVAL
+            self._pace = (late, due)
+            if now - self._seen_at > self._limit and not self._where:
+                frame = sys._current_frames().get(self._watched)
+                stack = traceback.extract_stack(frame)[-DEPTH:]
+                self._where = " < ".join(f"{one.filename}:{one.lineno} {one.name}" for one in reversed(stack))
 
 
 class StallWatch(Service):
@@ -88,4 +115,10 @@ class StallWatch(Service):
         stalled = late - (pace - self._last[1])
         self._last = (seconds, pace)
         if stalled > self._limit:
-            self._log.warn("the reactor was held up for {ms} ms", ms=round(stalled * 1000))
+            self._log.warn(
+                "the reactor was held up for {ms} ms at {where}",
+                ms=round(stalled * 1000),
+                where=self._pacer.where() or "an unknown place",
+            )
+        else:
+            self._pacer.where()

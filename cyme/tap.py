@@ -184,7 +184,7 @@ def _stall_watch(reactor: Any, limit: float) -> IService:
         return MultiService()
     from cyme.stalls import Pacer, StallWatch
 
-    return StallWatch(reactor, limit, Pacer())
+    return StallWatch(reactor, limit, Pacer(limit))
 
 
 def _observe(log: Log, settings: Settings, root: RootFolder) -> ILogObserver:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,13 +22,16 @@ class ScriptedPacer(Pacer):
     def late(self) -> float:
         return self.said
 
+    def where(self) -> str:
+        return "file.py:1 f"
+
 
 class StallWatchTests(SynchronousTestCase):
     """What is said of turns that take long."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.pacer = ScriptedPacer()
+        self.pacer = ScriptedPacer(0.1)
         self.watch = StallWatch(self.clock, 0.1, self.pacer)
         self.watch.startService()
         self.addCleanup(self.watch.stopService)
@@ -56,3 +61,31 @@ class StallWatchTests(SynchronousTestCase):
         """A stopped watch leaves no delayed call."""
         self.watch.stopService()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class PacerTests(SynchronousTestCase):
+    """The thread that feels how busy the machine is."""
+
+    def test_where(self) -> None:
+        """A thread that does not come back in time is found where it is."""
+        pacer = Pacer(0.0)
+        found = threading.Event()
+
+        def held_up() -> None:
+            pacer.start()
+            while not (where := pacer.where()):
+                found.wait(0.01)
+            self.found = where
+
+        self.addCleanup(pacer.stop)
+        held_up()
+        self.assertIn("held_up", self.found)
+
+    def test_late(self) -> None:
+        """Lateness only grows."""
+        pacer = Pacer(10.0)
+        pacer.start()
+        self.addCleanup(pacer.stop)
+        first = pacer.late()
+        self.assertLessEqual(0.0, first)
+        self.assertLessEqual(first, pacer.late())
