@@ -25,10 +25,10 @@ INSTALL_REQUIRES = [
     "klein >= 24.8",
     "kombu[redis] >= 5.7",  # `cyme.remote` speaks to workers over the same kinds of queues as this
     "sqlalchemy >= 2.0.31",
-    "twisted >= 26.10",  # the first that leaves forms in request bodies to us
+    "twisted >= 25.5",  # the first that leaves forms in request bodies to us
     "txamqp >= 0.8.2",
-    "werkzeug >= 3.0",
-    "zope.interface >= 8.0",
+    "werkzeug >= 3.0.6",
+    "zope.interface >= 7.1",
 ]
 
 EXTRAS_REQUIRE = {

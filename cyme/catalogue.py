@@ -31,10 +31,9 @@ from cyme.declarations import (
     Declaration,
     Instance,
     Queue,
-    Unreadable,
     Version,
-    fault_of,
 )
+from cyme.faults import Unreadable, fault_of
 from cyme.interfaces import ICatalogue
 
 if TYPE_CHECKING:

@@ -6,9 +6,6 @@ are pure data: no database session, no process and no message hides behind one.
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
 from typing import ClassVar, TypeAlias
 
 from attrs import frozen
@@ -125,78 +122,3 @@ class Instance:
 
 
 Declaration: TypeAlias = App | Queue | Instance
-
-
-@frozen
-class Unreadable:
-    """What stands in a store in a declaration's place and can't be one.
-
-    :ivar problem: what is wrong with it; no secret.
-    """
-
-    kind: str
-    key: tuple[str, ...]
-    problem: str
-
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_CONCURRENCY_MOST = 10_000
-
-
-def fault_of(declaration: Declaration) -> str | None:
-    """What makes a declaration one that no branch may act on; None for nothing.
-
-    For what did not come through the controller, which refuses more and more kindly: a row that
-    a person wrote. Names become folders and node names, texts become arguments of processes.
-    """
-    if isinstance(declaration, Queue):
-        fault = _name_fault(declaration.app) or _queue_name_fault(declaration.name)
-        return fault or _options_fault(declaration)
-    fault = _name_fault(declaration.name) or _arguments_fault(declaration)
-    if fault is None and isinstance(declaration, Instance):
-        fault = _instance_fault(declaration)
-    return fault
-
-
-def _name_fault(name: str) -> str | None:
-    return None if _NAME.fullmatch(name) else "its name is not allowed"
-
-
-def _queue_name_fault(name: str) -> str | None:
-    fits = 0 < len(name.encode()) <= 255 and name.isprintable() and "/" not in name
-    return None if fits else "the name of a queue is not allowed"
-
-
-def _options_fault(queue: Queue) -> str | None:
-    try:
-        options = json.loads(queue.options or "{}")
-    except (ValueError, RecursionError):
-        options = None
-    return None if isinstance(options, dict) else "its options are not a JSON object"
-
-
-def _arguments_fault(declaration: App | Instance) -> str | None:
-    texts = (declaration.broker, declaration.celery_app, declaration.pool)
-    split = (declaration.arguments, declaration.extra_config)
-    if any("\0" in text for text in (*texts, *split) if text):
-        return "it holds a NUL character"
-    try:
-        for text in split:
-            shlex.split(text or "")
-    except ValueError as problem:
-        return f"its arguments or settings can't be split: {problem}"
-    return None
-
-
-def _instance_fault(instance: Instance) -> str | None:
-    if instance.name.startswith("branch."):
-        return "its name is not allowed"
-    # A branch, like an app, is named in paths and routing keys.
-    fault = _name_fault(instance.app) or _name_fault(instance.branch)
-    if fault is not None:
-        return "the name of its app or of its branch is not allowed"
-    if not 0 <= instance.min_concurrency <= instance.max_concurrency <= _CONCURRENCY_MOST:
-        return f"0 <= min_concurrency <= max_concurrency <= {_CONCURRENCY_MOST} does not hold"
-    if instance.max_concurrency < 1:
-        return "max_concurrency is less than 1"
-    return next(filter(None, map(_queue_name_fault, instance.queues)), None)

@@ -14,7 +14,8 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from cyme.declarations import App, Declaration, Instance, Queue, Unreadable
+    from cyme.declarations import App, Declaration, Instance, Queue
+    from cyme.faults import Unreadable
     from cyme.planning import ConsumedQueue, Desired, Exit, Process
 
 

@@ -72,6 +72,9 @@ class RootFolder:
         :raises CannotStart: when it can't be written to, when another branch holds it or
             when it belongs to another one.
         """
+        if "%" in self.path:
+            # Celery takes it for the beginning of a format in the paths of a worker's files.
+            raise CannotStart(f"the root folder {self.path} can't be used: its path holds a '%'")
         self.create()
         self._take_lock()
         try:

@@ -45,8 +45,9 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from cyme import models
-from cyme.declarations import App, Declaration, Instance, Queue, Unreadable
+from cyme.declarations import App, Declaration, Instance, Queue
 from cyme.errors import CannotStart
+from cyme.faults import Unreadable
 from cyme.interfaces import IStore
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from cyme.controller.deferring import returns_deferred
 from cyme.controller.details import instance_details, lost
 from cyme.controller.names import instance_name
 from cyme.controller.parameters import (
-    CONCURRENCY_MOST,
     START_PARAMETERS,
     boolean,
     concurrency,
@@ -36,6 +35,7 @@ from cyme.errors import (
     NoSuchInstance,
     NoSuchQueue,
 )
+from cyme.naming import CONCURRENCY_MOST
 
 if TYPE_CHECKING:
     from cyme.actors import Actors

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from cyme.errors import InvalidName
+from cyme.naming import BRANCH_FILES, QUEUE_NAME_MOST, is_plain_name, is_queue_name
 
-#: Apps, instances and branches: they become folders, node names and routing keys.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _NAME_TAKES = "takes 1 to 128 of the characters A-Z a-z 0-9 . _ - and begins with a letter or a digit"
-#: The longest name of a queue, in bytes of UTF-8: AMQP's short string.
-QUEUE_NAME_MOST = 255
 
 #: An app's name is the first part of a path: these are other routes, now or later.
 RESERVED_APPS = frozenset(
@@ -52,9 +47,9 @@ def instance_name(name: object) -> str:
     :raises InvalidName: when it can't be one.
     """
     checked = _plain("instance", name)
-    if checked.startswith("branch."):
-        # The branch's own files lie beside the instances' folders: branch.db, branch.lock ...
-        raise InvalidName("instance", checked, "must not begin with 'branch.'; the branch's own files do")
+    if checked.startswith(BRANCH_FILES):
+        problem = f"must not begin with '{BRANCH_FILES}'; the branch's own files do"
+        raise InvalidName("instance", checked, problem)
     return checked
 
 
@@ -64,7 +59,7 @@ def queue_name(name: object) -> str:
     :raises InvalidName: when it can't be one.
     """
     checked = _text("queue", name)
-    if not checked.isprintable() or "/" in checked or not 0 < len(checked.encode()) <= QUEUE_NAME_MOST:
+    if not is_queue_name(checked):
         problem = f"takes 1 to {QUEUE_NAME_MOST} bytes of printable characters other than '/'"
         raise InvalidName("queue", checked[:100], problem)
     if checked == "!":
@@ -74,7 +69,7 @@ def queue_name(name: object) -> str:
 
 def _plain(kind: str, name: object) -> str:
     checked = _text(kind, name)
-    if not _NAME.fullmatch(checked):
+    if not is_plain_name(checked):
         raise InvalidName(kind, checked[:100], _NAME_TAKES)
     return checked
 

@@ -10,6 +10,7 @@ from cyme import brokers
 from cyme.controller.names import queue_name
 from cyme.controller.workerarguments import checked_arguments, checked_settings
 from cyme.errors import InvalidParameter
+from cyme.naming import CONCURRENCY_MOST
 
 #: Parameters of a broker that mean something only together with `hostname`.
 BROKER_PARTS = ("hostname", "port", "userid", "password", "virtual_host")
@@ -19,8 +20,6 @@ START_PARAMETERS = (*BROKER_PARTS, "broker", "celery_app", "pool", "arguments", 
 POOLS = ("prefork", "processes", "threads", "solo", "eventlet", "gevent")
 #: The longest text of a parameter, in characters.
 TEXT_MOST = 16_384
-#: The most processes or threads of one worker.
-CONCURRENCY_MOST = 10_000
 
 _CELERY_APP = re.compile(
     r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)?"

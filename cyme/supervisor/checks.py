@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 #: Seconds until workers that did not answer a round are asked again.
 ASK_AGAIN_AFTER = 5.0
+#: Seconds for which what was deleted is remembered: a branch that was away so long, and comes
+#: back, brings nothing to life.
+TOMBSTONES_LIVE = 30 * 24 * 3600.0
 
 
 class Checks:
@@ -115,6 +118,7 @@ class Checks:
 
     async def _examine(self) -> None:
         await self._catalogue.refresh()
+        await self._catalogue.prune(self._clock.seconds() - TOMBSTONES_LIVE)
         for name in await self._workers.folders(self._world.deleted()):
             self._world.track(name).leftovers = True
         everyone = self._world.all_desired()

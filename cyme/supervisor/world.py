@@ -106,7 +106,8 @@ class World:
         if desired is not None:
             return desired.broker
         tombstone = self.deleted().get(name)
-        return tombstone.broker if tombstone is not None else None
+        # One that a person made with SQL names no broker, if neither instance nor app did.
+        return tombstone.broker or self._defaults().broker if tombstone is not None else None
 
     def _resolved(self, instance: Instance) -> Desired | None:
         app = self._catalogue.app(instance.app)

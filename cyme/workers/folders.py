@@ -7,7 +7,6 @@ say so.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -15,8 +14,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-#: What may be a folder, a node name and a routing key (requirements R49).
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+from cyme.naming import is_plain_name
 
 #: Folders that wait for their removal begin so; no name of a worker does.
 _REMOVED = ".removed-"
@@ -27,7 +25,7 @@ def folder_of(root: Path, name: str) -> Path:
 
     :raises ValueError: for what is no name; so no name ever leads out of the root folder.
     """
-    if _NAME.fullmatch(name) is None:
+    if not is_plain_name(name):
         raise ValueError(f"{name!r} is no name of a worker")
     return root / name
 
@@ -71,7 +69,7 @@ class Files:
 
 def existing(root: Path, names: Iterable[str]) -> frozenset[str]:
     """Those of `names` that have a folder; what is no name has none."""
-    return frozenset(name for name in names if _NAME.fullmatch(name) and (root / name).is_dir())
+    return frozenset(name for name in names if is_plain_name(name) and (root / name).is_dir())
 
 
 def remove(root: Path, name: str) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from cyme.declarations import Declaration, Unreadable
+from cyme.declarations import Declaration
+from cyme.faults import Unreadable
 from cyme.interfaces import IStore
 
 

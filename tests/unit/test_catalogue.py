@@ -13,7 +13,8 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from cyme.catalogue import Catalogue, HybridClock, identity
-from cyme.declarations import NEVER, App, Instance, Queue, Unreadable, Version, fault_of
+from cyme.declarations import NEVER, App, Instance, Queue, Version
+from cyme.faults import Unreadable, fault_of
 from tests.contracts.catalogue import make_catalogue_tests
 from tests.contracts.store import make_store_tests
 from tests.fakes.store import MemoryStore

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.sources import imports, trees
 
 #: What every module may import, beside its own package.
-COMMON = frozenset({"declarations", "errors", "interfaces"})
+COMMON = frozenset({"declarations", "errors", "interfaces", "naming"})
 
 #: Module (or package, with all in it) of `cyme` -> which others it may import, beside `COMMON`.
 MAY_IMPORT: dict[str, frozenset[str]] = {
@@ -21,17 +21,19 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "broker_choice": frozenset({"brokers", "readers"}),
     "brokers": frozenset(),
     "bus": frozenset(),
-    "catalogue": frozenset(),
+    "catalogue": frozenset({"faults"}),
     "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
     "controller": frozenset({"actors", "brokers", "narration", "presence"}),
     "declarations": frozenset(),
     "embedded": frozenset(),
     "envelope": frozenset(),
     "errors": frozenset(),
+    "faults": frozenset(),
     "inflight": frozenset(),
-    "interfaces": frozenset({"planning"}),
+    "interfaces": frozenset({"faults", "planning"}),
     "logs": frozenset(),
     "models": frozenset(),
+    "naming": frozenset(),
     "narration": frozenset(),
     "options": frozenset({"readers", "settings"}),
     "planning": frozenset(),
@@ -42,7 +44,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "settings": frozenset({"addresses", "brokers", "readers"}),
     "stalls": frozenset(),
     "stopsignals": frozenset(),
-    "store": frozenset({"models"}),
+    "store": frozenset({"faults", "models"}),
     "supervisor": frozenset({"planning"}),
     "tasks": frozenset(),
     "watchdog": frozenset(),

@@ -57,6 +57,12 @@ class RootFolderTests(SynchronousTestCase):
         self.assertIn(f"the root folder {self.path} belongs to branch b1, not to b2", sentence)
         self.assertEqual(self.make().open("b1").id, "b1")
 
+    def test_percent(self) -> None:
+        """A path that Celery would take for a format is refused, and nothing is made."""
+        path = os.path.join(self.path, "100%n")
+        self.assertIn("'%'", self.refused(self.make(path)))
+        self.assertFalse(os.path.exists(path))
+
     def test_held(self) -> None:
         """A folder that is held is refused with the holder's id and pid."""
         self.make().open("b1")

@@ -262,6 +262,27 @@ class LifeTests(SupervisorTestCase):
         self.turn(INTERVAL + RETRY_AFTER)
         self.assertNotIn("w1", self.workers.folder_names)
 
+    def test_old_tombstones_are_forgotten(self) -> None:
+        """What was deleted a month ago is forgotten, what was deleted today is not."""
+        self.start()
+        self.declare(Instance(name="w1", app="foo", branch="b1", is_enabled=False))
+        self.delete("w1")
+        self.turn(INTERVAL + 1)
+        self.assertEqual(len(self.catalogue.tombstones(Instance.kind)), 1)
+        self.clock.advance(31 * 24 * 3600)
+        self.turn()
+        self.assertEqual(len(self.catalogue.tombstones(Instance.kind)), 0)
+
+    def test_tombstone_without_a_broker(self) -> None:
+        """What is left of an instance that a person deleted with SQL is cleaned up on the default broker."""
+        self.start()
+        self.run_instance()
+        del self.store.rows["instance", "w1"]
+        self.turn(INTERVAL + 1)
+        self.workers.end("w1", status=0)
+        self.turn(INTERVAL + 1)
+        self.assertIn((BROKER, "dq.w1"), self.remote.deleted_queues)
+
     def test_adopt(self) -> None:
         """Workers of an earlier life are adopted, not started again, and supervised as before."""
         self.declare(Instance(name="w1", app="foo", branch="b1"))

@@ -1,0 +1,31 @@
+"""What may be a name, and how much is too much: the rules that everything shares (http-api.md, "Names").
+
+Pure; what refuses something says so in its own words.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: The longest name of a queue, in bytes of UTF-8: AMQP's short string.
+QUEUE_NAME_MOST = 255
+#: The largest pool that can be declared.
+CONCURRENCY_MOST = 10_000
+#: The branch's own files lie beside the folders of instances: branch.db, branch.lock and so on.
+BRANCH_FILES = "branch."
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether an app, an instance or a branch may be called so: a folder, a node name, a routing key."""
+    return _PLAIN.fullmatch(name) is not None
+
+
+def is_queue_name(name: str) -> bool:
+    """Whether a queue may be called so."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < size <= QUEUE_NAME_MOST and name.isprintable() and "/" not in name
