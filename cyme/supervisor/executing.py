@@ -13,7 +13,7 @@ from attrs import evolve
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from cyme.errors import CymeError, DeclarationMismatch, InvalidDeclaration
+from cyme.errors import DeclarationMismatch, InvalidDeclaration
 from cyme.planning import AddConsumer, CancelConsumer, CleanUp, Desired, SetAutoscale, Start, Step, Stop
 from cyme.supervisor.hearing import answered, autoscale_of, consumers_of, error_of
 from cyme.supervisor.questions import ANSWER_TIMEOUT
@@ -30,15 +30,11 @@ CONFIRM_INTERVAL = 0.1
 CONFIRM_LOOKS = 30
 
 
-class StepFailed(CymeError):
+class StepFailed(Exception):
     """A step did not come true; the supervisor tries again later."""
 
     def __init__(self, step: str, problem: str) -> None:
-        super().__init__(step, problem)
-
-    def sentence(self) -> str:
-        step, problem = self.arguments
-        return f"{step}: {problem}"
+        super().__init__(f"{step}: {problem}")
 
 
 class Executor:
