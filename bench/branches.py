@@ -91,17 +91,18 @@ class Branch:
             raise RuntimeError(f"{path}: {details}")
         return details
 
-    def remove(self, name: str) -> None:
-        """Delete an instance and wait until its worker, its queue and its folder are gone.
+    def remove(self, *names: str) -> None:
+        """Delete instances and wait until their workers, queues and folders are gone.
 
         :raises TimeoutError: when they are not in time.
         """
-        self.ask("DELETE", f"/instances/{name}/")
+        for name in names:
+            self.ask("DELETE", f"/instances/{name}/")
         deadline = time.monotonic() + PATIENCE
-        # The folder goes last.
-        while os.path.exists(os.path.join(self.root, name)):
+        # A folder goes last.
+        while left := [name for name in names if os.path.exists(os.path.join(self.root, name))]:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the folder of {name} is still there after {PATIENCE:g} s")
+                raise TimeoutError(f"after {PATIENCE:g} s there are still the folders of {left}")
             time.sleep(0.02)
 
     def stop(self) -> None:

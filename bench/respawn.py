@@ -83,8 +83,7 @@ def main() -> None:
                 samples = bare.kill() if case is BARE else kill(pidbox, *own)
                 execed[case].append(samples[0])
                 answers[case].append(samples[1])
-        for details in instances:
-            branch.remove(details["name"])
+        branch.remove(*(details["name"] for details in instances))
         children.stop(bare.process)
         pidbox.remove_queue(bare.queue)
         pidbox.close()

@@ -3,14 +3,23 @@
 A hung branch looks alive to its system and does nothing; ended with a non-zero status it
 is started again by whatever looks after it, and adopts its workers. `faulthandler`'s own
 thread does the ending: it needs neither the reactor nor the interpreter's lock.
+
+Note [Stacks on request]: `faulthandler` can also show all stacks on a signal. It does so in the
+middle of anything and without the interpreter's lock, so other threads change their frames
+while it reads them: it was seen to end a busy branch with SIGSEGV. A signal handler of
+Python's is called between two byte codes, with the lock held, and hurts nobody.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
+import sys
+import threading
+import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
@@ -33,17 +42,24 @@ class Dumper(Protocol):
 
     def cancel_dump_traceback_later(self) -> None: ...
 
-    def register(self, signum: int, file: int = ..., all_threads: bool = ..., chain: bool = ...) -> None: ...
 
-    def unregister(self, signum: int, /) -> object: ...
+def stacks() -> str:
+    """The stacks of all threads, the innermost call last."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    parts = [
+        f"Thread {names.get(ident, ident)}:\n" + "".join(traceback.format_stack(frame))
+        for ident, frame in sys._current_frames().items()
+    ]
+    return "\n".join(parts)
 
 
 class Watchdog(Service):
-    """Ends the process, with all stacks in the log, when the reactor hangs.
+    """Ends the process, with all stacks in the log, when the reactor hangs; shows them on SIGUSR1.
 
     :param output: gives the file descriptor that stacks are written to.
     :param limit: seconds that the reactor may take for one turn.
     :param dumper: `faulthandler`, or a stand-in.
+    :param signals: the module `signal`, or a stand-in.
     """
 
     def __init__(
@@ -53,24 +69,35 @@ class Watchdog(Service):
         *,
         limit: float = LIMIT,
         dumper: Dumper = faulthandler,
+        signals: Any = signal,
     ) -> None:
         self._output = output
         self._limit = limit
         self._dumper = dumper
+        self._signals = signals
+        self._handler_before: Any = None
         self._loop = LoopingCall(self._rearm)
         self._loop.clock = clock
 
     def startService(self) -> None:
         super().startService()
-        self._dumper.register(signal.SIGUSR1, file=self._output(), all_threads=True, chain=False)
+        self._handler_before = self._signals.signal(signal.SIGUSR1, self._show_stacks)
         self._loop.start(self._limit / SIGNS_OF_LIFE, now=True)
 
     def stopService(self) -> None:
         super().stopService()
         if self._loop.running:
             self._loop.stop()
+            self._signals.signal(signal.SIGUSR1, self._handler_before)
         self._dumper.cancel_dump_traceback_later()
-        self._dumper.unregister(signal.SIGUSR1)
+
+    def _show_stacks(self, number: int, frame: object) -> None:
+        """See Note [Stacks on request]."""
+        try:
+            os.write(self._output(), stacks().encode(errors="replace"))
+        except OSError:
+            # Nobody reads the log; the branch goes on.
+            pass
 
     def _rearm(self) -> None:
         self._dumper.dump_traceback_later(self._limit, repeat=False, file=self._output(), exit=True)

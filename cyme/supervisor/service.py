@@ -32,6 +32,7 @@ from cyme.errors import BrokerAway, NoSuchInstance, NoSuchQueue
 from cyme.interfaces import ISupervisor
 from cyme.planning import (
     SILENT,
+    CleanUp,
     Desired,
     Exit,
     Observed,
@@ -282,6 +283,9 @@ class Supervisor(Service):
         for declaration in declarations:
             if isinstance(declaration, Instance):
                 concerned.add(declaration.name)
+                if declaration.name in self._world.deleted():
+                    # It may have left something, even if no worker of it lives now.
+                    self._world.track(declaration.name).leftovers = True
             else:
                 app = declaration.name if isinstance(declaration, App) else declaration.app
                 concerned.update(instance.name for instance in self._catalogue.instances(app))
@@ -362,6 +366,10 @@ class Supervisor(Service):
             tracked.history = after_exit(
                 history, never, failed=True, jitter=self._jitter(), policy=self._policy
             )
+        elif isinstance(first, CleanUp):
+            # The next full check finds the folder again; a broker that is gone for good is
+            # asked once a minute, not every few seconds.
+            tracked.leftovers = False
         else:
             tracked.history = evolve(tracked.history, retry_at=now + RETRY_AFTER)
         if isinstance(error, (StepFailed, BrokerAway, OSError)):

@@ -244,7 +244,7 @@ class LifeTests(SupervisorTestCase):
         self.delete("w1")
         self.turn()
         self.workers.end("w1", status=0)
-        self.turn(INTERVAL)
+        self.turn()
         self.assertIn((BROKER, "dq.w1"), self.remote.deleted_queues)
         self.assertNotIn("w1", self.workers.folder_names)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
@@ -17,7 +18,6 @@ class FakeDumper:
     def __init__(self) -> None:
         self.armed: list[dict[str, Any]] = []
         self.cancelled = 0
-        self.registered: dict[int, int] = {}
 
     def dump_traceback_later(self, timeout: float, **options: Any) -> None:
         self.armed.append({"timeout": timeout, **options})
@@ -25,11 +25,17 @@ class FakeDumper:
     def cancel_dump_traceback_later(self) -> None:
         self.cancelled += 1
 
-    def register(self, signum: int, file: int = 2, **options: Any) -> None:
-        self.registered[signum] = file
 
-    def unregister(self, signum: int, /) -> bool:
-        return self.registered.pop(signum, None) is not None
+class FakeSignals:
+    """Stands in for the module `signal`."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Any] = {}
+
+    def signal(self, number: int, handler: Any) -> Any:
+        before = self.handlers.get(number, "the one before")
+        self.handlers[number] = handler
+        return before
 
 
 class WatchdogTests(SynchronousTestCase):
@@ -37,8 +43,12 @@ class WatchdogTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
+        self.output = 7
         self.dumper = FakeDumper()
-        self.watchdog = Watchdog(self.clock, lambda: 7, limit=60.0, dumper=self.dumper)
+        self.signals = FakeSignals()
+        self.watchdog = Watchdog(
+            self.clock, lambda: self.output, limit=60.0, dumper=self.dumper, signals=self.signals
+        )
 
     def test_armed(self) -> None:
         """From its start on, the process would end with the stacks in the log."""
@@ -53,10 +63,24 @@ class WatchdogTests(SynchronousTestCase):
 
     def test_signal(self) -> None:
         """SIGUSR1 has the stacks written to the log while the service runs."""
+        readable, self.output = os.pipe()
+        self.addCleanup(os.close, readable)
+        self.addCleanup(os.close, self.output)
         self.watchdog.startService()
-        self.assertEqual(self.dumper.registered, {signal.SIGUSR1: 7})
+        self.signals.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
+        said = os.read(readable, 65536).decode()
+        self.assertIn("Thread MainThread:", said)
+        self.assertIn("test_signal", said)
         self.watchdog.stopService()
-        self.assertEqual(self.dumper.registered, {})
+        self.assertEqual(self.signals.handlers, {signal.SIGUSR1: "the one before"})
+
+    def test_no_reader(self) -> None:
+        """Stacks that can't be written do no harm."""
+        readable, self.output = os.pipe()
+        os.close(readable)
+        self.addCleanup(os.close, self.output)
+        self.watchdog.startService()
+        self.signals.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
 
     def test_stopped(self) -> None:
         """A stopped watchdog ends nobody, and leaves no call behind."""
