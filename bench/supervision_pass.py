@@ -39,6 +39,7 @@ from cyme.remote import RemoteControl  # noqa: E402
 from cyme.store import SQLStore  # noqa: E402
 from cyme.supervisor.resolving import Defaults, resolve  # noqa: E402
 from cyme.supervisor.service import Supervisor  # noqa: E402
+from tests.fakes.events import FakeEvents  # noqa: E402
 from tests.fakes.workers import FakeWorkers  # noqa: E402
 
 COMMANDS = ("ping", "active_queues", "stats")
@@ -166,6 +167,7 @@ class Scene:
             self._catalogue,
             self._workers,
             self._remote,
+            FakeEvents(),
             branch_id="bench",
             defaults=lambda: self._defaults,
             interval=86400.0,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime
 
     from cyme.embedded import EmbeddedRedis
-    from cyme.interfaces import ICatalogue, IRemoteControl, IStore, IWorkers
+    from cyme.interfaces import ICatalogue, IEvents, IRemoteControl, IStore, IWorkers
     from cyme.rootfolder import RootFolder
     from cyme.settings import Settings
 
@@ -72,6 +72,7 @@ class Parts:
 
     store: IStore
     catalogue: ICatalogue
+    events: IEvents
     workers: IWorkers
     remote: IRemoteControl
     supervisor: IService
@@ -199,7 +200,7 @@ class Branch(Service):
         # Last, because only a running reactor could end the store's thread again.
         parts.store.open()
         self._parts = parts
-        self._begun |= {"HTTP", "broker connections", "database", "root folder", "watchdog"}
+        self._begun |= {"HTTP", "broker connections", "database", "why-log", "root folder", "watchdog"}
         self._watchdog.startService()
         self._banner(url, choice)
         return parts, url, uses_redis
@@ -315,6 +316,7 @@ class Branch(Service):
             ("workers", self._stop_workers, ladder),
             ("actors", parts.actors.stop, STOP_WITHIN),
             ("broker connections", parts.remote.close, STOP_WITHIN),
+            ("why-log", parts.events.close, STOP_WITHIN),
             ("database", parts.store.close, STOP_WITHIN),
             ("embedded Redis", self._stop_redis, STOP_WITHIN),
             ("root folder", self._root.close, STOP_WITHIN),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from cyme.declarations import App, Declaration, Instance, Queue
+    from cyme.events import Event
     from cyme.faults import Unreadable
     from cyme.planning import ConsumedQueue, Desired, Exit, Process
 
@@ -42,8 +43,44 @@ class IStore(Interface):
     def remove(declarations: Sequence[Declaration]) -> Deferred[None]:
         """Forget all of `declarations`, or none; no error if one is not there."""
 
+    def append_events(events: Sequence[Event]) -> Deferred[tuple[Event, ...]]:
+        """Write events behind all others, or none; fires with them and their ids."""
+
+    def read_events(
+        since: int, limit: int, app: str | None, instance: str | None
+    ) -> Deferred[tuple[Event, ...]]:
+        """Fire with the first `limit` events after the id `since`, of an app or instance (None: of all)."""
+
+    def prune_events(before: float, keep: int) -> Deferred[None]:
+        """Remove the events from before a time, and all but the newest `keep`."""
+
     def close() -> Deferred[None]:
         """Finish what was asked, then let go of the database."""
+
+
+class IEvents(Interface):
+    """The why-log: what happened on this branch, why, and who asked."""
+
+    def record(
+        kind: str, *, app: str | None = None, instance: str | None = None, who: str, **details: Any
+    ) -> None:
+        """Take note of something; never waits and never fails.
+
+        It can be read within about a tenth of a second, if the database can be written.
+
+        :param details: goes into JSON; what JSON does not have becomes its text.
+        """
+
+    def read(
+        *, since: int = 0, limit: int = 1000, app: str | None = None, instance: str | None = None
+    ) -> Deferred[tuple[Event, ...]]:
+        """Fire with the first `limit` events after the id `since`, in order."""
+
+    def subscribe(written: Callable[[tuple[Event, ...]], None]) -> Callable[[], None]:
+        """Have `written` called with events once they can be read; call the answer to end it."""
+
+    def close() -> Deferred[None]:
+        """Write what waits, once; what is recorded after that is dropped."""
 
 
 class ICatalogue(Interface):
@@ -400,3 +437,4 @@ class IController(Interface):
     queues = Attribute("the verbs of queue declarations, see `cyme.controller.queues.Queues`")
     instances = Attribute("the verbs of instances, see `cyme.controller.instances.Instances`")
     branches = Attribute("the verbs of branches, see `cyme.controller.branches.Branches`")
+    events = Attribute("the verbs of the why-log, see `cyme.controller.history.History`")

@@ -23,7 +23,7 @@ from cyme import declarations
 from cyme.declarations import Declaration, Version
 
 #: Goes up by one with each change of the tables.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _NAME = String(128)
 #: MySQL's TEXT ends at 64 KiB, less than a list of queues may take.
@@ -124,6 +124,26 @@ class Instance(StartParameters, Versioned, Base):
     min_concurrency: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     generation: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     created_at: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
+
+
+class Event(Base):
+    """A row of the why-log; see `cyme.events.Event`.
+
+    An id is never given twice, also not after the newest rows are removed: readers go on from
+    the last one they saw.
+    """
+
+    __tablename__ = "event"
+    __table_args__ = {**Base.__table_args__, "sqlite_autoincrement": True}
+
+    id: Mapped[int] = mapped_column(_ID, primary_key=True, autoincrement=True)
+    at: Mapped[float] = mapped_column(Double)
+    branch: Mapped[str] = mapped_column(_NAME)
+    app: Mapped[str | None] = mapped_column(_NAME)
+    instance: Mapped[str | None] = mapped_column(_NAME, index=True)
+    kind: Mapped[str] = mapped_column(String(64))
+    who: Mapped[str] = mapped_column(String(64))
+    details: Mapped[str] = mapped_column(_TEXT)
 
 
 # -- rows and values -------------------------------------------------------------------

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from attrs import asdict, evolve
 from sqlalchemy import (
     Boolean,
     Connection,
@@ -47,6 +48,7 @@ from zope.interface import implementer
 from cyme import models
 from cyme.declarations import App, Declaration, Instance, Queue
 from cyme.errors import CannotStart
+from cyme.events import Event
 from cyme.faults import Unreadable
 from cyme.interfaces import IStore
 
@@ -79,6 +81,7 @@ _SCHEMA = _META.c.name == "schema"
 _BROKER = cast(Table, models.Broker.__table__)
 _APP = cast(Table, models.App.__table__)
 _INSTANCE = cast(Table, models.Instance.__table__)
+_EVENT = cast(Table, models.Event.__table__)
 _TABLES: Mapping[str, Table] = {
     App.kind: _APP,
     Queue.kind: cast(Table, models.Queue.__table__),
@@ -133,6 +136,17 @@ class SQLStore:
 
     def remove(self, declarations: Sequence[Declaration]) -> Deferred[None]:
         return self._run(_thd_remove, tuple(declarations))
+
+    def append_events(self, events: Sequence[Event]) -> Deferred[tuple[Event, ...]]:
+        return self._run(_thd_append_events, tuple(events))
+
+    def read_events(
+        self, since: int, limit: int, app: str | None, instance: str | None
+    ) -> Deferred[tuple[Event, ...]]:
+        return self._run(_thd_read_events, since, limit, app, instance)
+
+    def prune_events(self, before: float, keep: int) -> Deferred[None]:
+        return self._run(_thd_prune_events, before, keep)
 
     def close(self) -> Deferred[None]:
         engine, self._engine = self._engine, None
@@ -267,6 +281,9 @@ def _thd_prepare(connection: Connection, shown: str) -> None:
             f" {models.SCHEMA_VERSION}); upgrade Cyme, or name another database"
         )
     models.Base.metadata.create_all(connection)
+    if int(version) < models.SCHEMA_VERSION:
+        # So far each schema only adds tables to the one before it.
+        connection.execute(update(_META).where(_SCHEMA).values(value=str(models.SCHEMA_VERSION)))
 
 
 def _reason(problem: Exception, url: URL) -> str:
@@ -361,3 +378,36 @@ def _thd_prune_brokers(connection: Connection) -> None:
         select(_INSTANCE.c.broker_id).where(_INSTANCE.c.broker_id.is_not(None)),
     )
     connection.execute(delete(_BROKER).where(_BROKER.c.id.not_in(used)))
+
+
+def _thd_append_events(connection: Connection, events: tuple[Event, ...]) -> tuple[Event, ...]:
+    # Under the lock, so that no id becomes visible after a higher one.
+    _thd_lock(connection)
+    stored = []
+    for one in events:
+        row = asdict(one, filter=lambda attribute, _: attribute.name != "id")
+        key = connection.execute(insert(_EVENT).values(row)).inserted_primary_key
+        assert key is not None
+        stored.append(evolve(one, id=key[0]))
+    return tuple(stored)
+
+
+def _thd_read_events(
+    connection: Connection, since: int, limit: int, app: str | None, instance: str | None
+) -> tuple[Event, ...]:
+    statement = select(_EVENT).where(_EVENT.c.id > since)
+    if app is not None:
+        statement = statement.where(_EVENT.c.app == app)
+    if instance is not None:
+        statement = statement.where(_EVENT.c.instance == instance)
+    rows = connection.execute(statement.order_by(_EVENT.c.id).limit(limit)).mappings()
+    return tuple(Event(**row) for row in rows)
+
+
+def _thd_prune_events(connection: Connection, before: float, keep: int) -> None:
+    _thd_lock(connection)
+    connection.execute(delete(_EVENT).where(_EVENT.c.at < before))
+    newest_to_go = select(_EVENT.c.id).order_by(_EVENT.c.id.desc()).offset(keep).limit(1)
+    last = connection.execute(newest_to_go).scalar()
+    if last is not None:
+        connection.execute(delete(_EVENT).where(_EVENT.c.id <= last))

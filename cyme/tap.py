@@ -106,6 +106,7 @@ def _assemble(
     from cyme.bus.local import LocalBus
     from cyme.catalogue import Catalogue
     from cyme.controller.facade import make_controller
+    from cyme.events import Events
     from cyme.inflight import InFlight
     from cyme.planning import Policy
     from cyme.presence import Identity, Presence
@@ -117,6 +118,7 @@ def _assemble(
 
     store = SQLStore(reactor, settings.database)
     catalogue = Catalogue(reactor, store, branch_id)
+    events = Events(reactor, store, branch_id)
     workers = Workers(
         reactor,
         launcher,
@@ -132,6 +134,7 @@ def _assemble(
         catalogue,
         workers,
         remote,
+        events,
         branch_id=branch_id,
         defaults=lambda: Defaults(broker=broker, host=host),
         interval=settings.sup_interval,
@@ -152,7 +155,9 @@ def _assemble(
         statvfs=os.statvfs,
     )
     actors = Actors(reactor, LocalBus(reactor), branch_id, presence.members)
-    controller = make_controller(reactor, catalogue, supervisor, actors, presence, branch_id, lambda: broker)
+    controller = make_controller(
+        reactor, catalogue, supervisor, actors, presence, branch_id, lambda: broker, events
+    )
     site = make_site(
         reactor,
         controller,
@@ -167,6 +172,7 @@ def _assemble(
     return Parts(
         store=store,
         catalogue=catalogue,
+        events=events,
         workers=workers,
         remote=remote,
         supervisor=supervisor,

@@ -36,6 +36,11 @@ def document(request: Request, value: Mapping[str, Any]) -> bytes:
     return _json(request, 200, value)
 
 
+def events(request: Request, value: Sequence[Mapping[str, Any]]) -> bytes:
+    """200 with a JSON list of events."""
+    return _json(request, 200, value)
+
+
 def listing(request: Request, names: Sequence[str]) -> bytes:
     """200 with a JSON list of names.
 

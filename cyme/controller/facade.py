@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from cyme.controller.apps import Apps
 from cyme.controller.branches import Branches
+from cyme.controller.history import History, record_changes
 from cyme.controller.instances import Instances
 from cyme.controller.owner import BranchActor, InstanceActor
 from cyme.controller.queues import Queues
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from cyme.actors import Actors
-    from cyme.interfaces import ICatalogue, ISupervisor
+    from cyme.interfaces import ICatalogue, IEvents, ISupervisor
     from cyme.presence import Presence
 
 
@@ -38,11 +39,13 @@ class Controller:
         presence: Presence,
         branch_id: str,
         default_broker: Callable[[], str],
+        events: IEvents,
     ) -> None:
         self.apps = Apps(catalogue, actors.narrator, default_broker)
         self.queues = Queues(catalogue, actors.narrator)
         self.instances = Instances(catalogue, supervisor, actors, presence, branch_id, default_broker)
         self.branches = Branches(presence)
+        self.events = History(catalogue, events)
 
 
 def make_controller(
@@ -53,6 +56,7 @@ def make_controller(
     presence: Presence,
     branch_id: str,
     default_broker: Callable[[], str],
+    events: IEvents,
 ) -> Controller:
     """The controller of a branch, and in `actors` the other side of its verbs.
 
@@ -74,4 +78,5 @@ def make_controller(
     actors.register("Instance", owner, own_instances, accepts=True)
     actors.register("Branch", BranchActor(owner), lambda: [branch_id])
     catalogue.subscribe(declarations_changed)
-    return Controller(catalogue, supervisor, actors, presence, branch_id, default_broker)
+    record_changes(catalogue, events)
+    return Controller(catalogue, supervisor, actors, presence, branch_id, default_broker, events)

@@ -7,6 +7,7 @@ worker came true when the worker's state shows it, not when the worker said "ok"
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -38,17 +39,26 @@ class StepFailed(Exception):
 
 
 class Executor:
-    """Runs steps, one instance's in order."""
+    """Runs steps, one instance's in order.
+
+    :param record: called with (kind, instance's name, details) of what is done.
+    """
 
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, workers: IWorkers, remote: IRemoteControl, questions: Questions
+        self,
+        clock: IReactorTime,
+        workers: IWorkers,
+        remote: IRemoteControl,
+        questions: Questions,
+        record: Callable[..., None],
     ) -> None:
         self._clock = clock
         self._workers = workers
         self._remote = remote
         self._questions = questions
+        self._record = record
 
     async def run(self, step: Step, desired: Desired | None, broker: str | None, tracked: Tracked) -> None:
         """Run one step.
@@ -75,11 +85,13 @@ class Executor:
         self._log.info("{{Supervisor}} {name} instance.restart", name=tracked.name)
         process = self._workers.start(step.desired)
         self._log.info("{{Supervisor}} {name} started, pid {pid}", name=tracked.name, pid=process.pid)
+        self._record("started", tracked.name, pid=process.pid)
 
     async def _stop(self, step: Stop, desired: Desired | None, tracked: Tracked) -> None:
         self._log.info(
             "{{Supervisor}} {name} instance.shutdown: {reason}", name=step.name, reason=step.reason
         )
+        self._record("stopping", step.name, reason=step.reason)
         tracked.stop_failed = step.reason if step.failed else None
         stopped = self._workers.stop(step.name)
         if desired is not None:
@@ -91,6 +103,7 @@ class Executor:
             await self._remote.delete_queue(broker, f"dq.{step.name}")
         await self._workers.remove_folder(step.name)
         tracked.leftovers = False
+        self._record("removed", step.name)
         self._log.info("{{Supervisor}} {name} removed", name=step.name)
 
     async def _add_consumer(self, step: AddConsumer, desired: Desired, tracked: Tracked) -> None:
@@ -99,6 +112,7 @@ class Executor:
             await self._remote.declare(desired.broker, queue)
         except (DeclarationMismatch, InvalidDeclaration) as refusal:
             tracked.quarantined[queue.name] = str(refusal)
+            self._record("queue-refused", step.name, queue=queue.name, reason=str(refusal))
             self._log.warn(
                 "{{Supervisor}} {name}: queue {queue} is left out: {reason}",
                 name=step.name,
@@ -118,6 +132,7 @@ class Executor:
         }
         await self._command(desired, "add_consumer", arguments)
         await self._confirm_consumers(desired, tracked, lambda consumers: queue.name in consumers)
+        self._record("consumer-added", step.name, queue=queue.name)
 
     async def _cancel_consumer(self, step: CancelConsumer, desired: Desired, tracked: Tracked) -> None:
         self._log.warn(
@@ -125,6 +140,7 @@ class Executor:
         )
         await self._command(desired, "cancel_consumer", {"queue": step.queue})
         await self._confirm_consumers(desired, tracked, lambda consumers: step.queue not in consumers)
+        self._record("consumer-cancelled", step.name, queue=step.queue)
 
     async def _set_autoscale(self, step: SetAutoscale, desired: Desired, tracked: Tracked) -> None:
         self._log.info(
@@ -139,6 +155,7 @@ class Executor:
         tracked.heard = evolve(answered(tracked.heard, self._clock.seconds()), autoscale=scale)
         if scale != (step.maximum, step.minimum):
             raise StepFailed("autoscale", f"the worker's range is {scale} still")
+        self._record("autoscaled", step.name, max=step.maximum, min=step.minimum)
 
     async def _confirm_consumers(self, desired: Desired, tracked: Tracked, came_true: Any) -> None:
         """Ask until `active_queues` shows what was commanded; the worker does it in its own time."""

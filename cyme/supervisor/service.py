@@ -53,14 +53,14 @@ from cyme.supervisor.executing import Executor, StepFailed
 from cyme.supervisor.hearing import answered
 from cyme.supervisor.questions import Questions
 from cyme.supervisor.resolving import Defaults, consumed
-from cyme.supervisor.status import status_of
+from cyme.supervisor.status import signal_name, status_of
 from cyme.supervisor.tracking import Tracked
 from cyme.supervisor.world import World
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from cyme.interfaces import ICatalogue, IRemoteControl, IWorkers
+    from cyme.interfaces import ICatalogue, IEvents, IRemoteControl, IWorkers
 
 #: Seconds until a command that failed is tried again.
 RETRY_AFTER = 5.0
@@ -89,6 +89,7 @@ class Supervisor(Service):
         catalogue: ICatalogue,
         workers: IWorkers,
         remote: IRemoteControl,
+        events: IEvents,
         *,
         branch_id: str,
         defaults: Callable[[], Defaults],
@@ -100,13 +101,14 @@ class Supervisor(Service):
         self._catalogue = catalogue
         self._workers = workers
         self._remote = remote
+        self._events = events
         self._interval = interval
         self._policy = policy
         self._jitter = jitter
         self._world = World(catalogue, workers, remote, branch_id, defaults)
         self._delays = Delays(clock)
         self._questions = Questions(clock, remote)
-        self._executor = Executor(clock, workers, remote, self._questions)
+        self._executor = Executor(clock, workers, remote, self._questions, self._record)
         self._checks = Checks(
             clock,
             catalogue,
@@ -143,6 +145,8 @@ class Supervisor(Service):
             self._log.info(
                 "{{Supervisor}} adopted {count} workers: {names}", count=len(adopted), names=adopted
             )
+        for name in adopted:
+            self._record("adopted", name, pid=self._workers.processes()[name].pid)
         self._run_loop()
 
     def _run_loop(self) -> None:
@@ -260,10 +264,14 @@ class Supervisor(Service):
             signal=exit.signal,
             lived=round(exit.lived, 3),
         )
-        if failed and self.running:
+        end = {"status": exit.status, "signal": signal_name(exit.signal), "lived": round(exit.lived, 3)}
+        if not failed or not self.running:
+            self._record("ended", tracked.name, expected=True, **end)
+        else:
 
             def keep(lines: tuple[str, ...]) -> None:
                 tracked.last_words = lines
+                self._record("ended", tracked.name, expected=False, log=lines, **end)
 
             self._workers.log_tail(tracked.name, LAST_WORDS).addCallback(keep).addErrback(
                 lambda failure: self._log.failure("no last words of {name}", failure, name=tracked.name)
@@ -271,6 +279,8 @@ class Supervisor(Service):
 
     def _broker_changed(self, broker: str, reachable: bool) -> None:
         affected = [one.name for one in self._world.all_desired() if one.broker == broker]
+        for name in affected:
+            self._record("broker-back" if reachable else "broker-away", name)
         if reachable:
             self._log.info("{{Supervisor}} the broker of {count} instances answers", count=len(affected))
             self._checks.broker_revived(broker)
@@ -359,6 +369,7 @@ class Supervisor(Service):
         if isinstance(error, CancelledError):
             return
         tracked.problem = str(error)
+        self._record("failed", tracked.name, step=type(first).__name__, problem=str(error))
         now = self._clock.seconds()
         if isinstance(first, Start):
             never = Exit(status=None, signal=None, at=now, lived=0.0, expected=False)
@@ -395,6 +406,7 @@ class Supervisor(Service):
         self._workers.mark_running(desired.name)
         tracked.heard = answered(tracked.heard, self._clock.seconds())
         self._log.info("{{Supervisor}} {name} successfully restarted", name=desired.name)
+        self._record("running", desired.name)
         self._checks.interrogate(desired)
 
     def _end_ladder(self, tracked: Tracked) -> None:
@@ -405,6 +417,12 @@ class Supervisor(Service):
     def _broke(self, failure: Failure, tracked: Tracked) -> None:
         if not failure.check(CancelledError, BrokerAway):
             self._log.failure("{{Supervisor}} {name}: supervising it failed", failure, name=tracked.name)
+
+    def _record(self, kind: str, name: str, **details: Any) -> None:
+        """Take note of something that happened to an instance, in the why-log."""
+        instance = self._catalogue.instance(name) or self._world.deleted().get(name)
+        app = instance.app if instance is not None else None
+        self._events.record(kind, app=app, instance=name, who="supervisor", **details)
 
     # -- memory ---------------------------------------------------------------------
 

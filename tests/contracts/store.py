@@ -10,6 +10,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from cyme.declarations import App, Instance, Queue, Version
+from cyme.events import Event
 from cyme.interfaces import IStore
 
 FOO = App(
@@ -149,5 +150,35 @@ def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             for save in saves:
                 await save
             self.assertEqual(await self.contents(), {evolve(W1, generation=19)})
+
+        async def test_events(self) -> None:
+            """Events are read in order, from after an id, up to a limit, of all or of one instance."""
+            happened = [
+                Event(
+                    at=float(n),
+                    branch="b1",
+                    app="foo",
+                    instance=f"w{n % 2}",
+                    kind="k",
+                    who="http",
+                    details="{}",
+                )
+                for n in range(6)
+            ]
+            stored = await self.store.append_events(happened)
+            self.assertEqual(await self.store.read_events(0, 100, None, None), stored)
+            self.assertEqual([evolve(one, id=0) for one in stored], happened)
+            self.assertEqual(await self.store.read_events(stored[1].id, 2, None, None), stored[2:4])
+            self.assertEqual(await self.store.read_events(0, 100, "foo", "w1"), stored[1::2])
+            self.assertEqual(await self.store.read_events(0, 100, "bar", None), ())
+
+        async def test_prune_events(self) -> None:
+            """What is too old goes, and of the rest what is not among the newest."""
+            happened = [Event(at=float(n), branch="b1", kind="k", who="http") for n in range(6)]
+            stored = await self.store.append_events(happened)
+            await self.store.prune_events(2.0, 100)
+            self.assertEqual(await self.store.read_events(0, 100, None, None), stored[2:])
+            await self.store.prune_events(0.0, 1)
+            self.assertEqual(await self.store.read_events(0, 100, None, None), stored[5:])
 
     return StoreTests

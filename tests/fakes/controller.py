@@ -261,6 +261,20 @@ class FakeBranches(_Verbs):
         return {"id": branch, "url": None, "port": None, "loglevel": "info"}
 
 
+class FakeHistory:
+    """The verbs of a why-log in which nothing stands."""
+
+    def __init__(self, controller: FakeController) -> None:
+        self._controller = controller
+
+    def read(
+        self, app: str | None = None, instance: str | None = None, *, since: int = 0, limit: int = 100
+    ) -> Deferred[list[Any]]:
+        if instance is not None:
+            self._controller.instances.get(app, instance)
+        return succeed([])
+
+
 @implementer(IController)
 class FakeController:
     """All verbs over dictionaries.
@@ -282,6 +296,7 @@ class FakeController:
         self.queues = FakeQueues(self)
         self.instances = FakeInstances(self)
         self.branches = FakeBranches(self)
+        self.events = FakeHistory(self)
 
     def new_name(self) -> str:
         self._names += 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from cyme.declarations import Declaration
+from cyme.events import Event
 from cyme.faults import Unreadable
 from cyme.interfaces import IStore
 
@@ -23,6 +25,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, ...], Declaration | Unreadable] = {}
+        self.events: list[Event] = []
         self.fail_with: Exception | None = None
         self.save_fails_with: Exception | None = None
 
@@ -43,6 +46,28 @@ class MemoryStore:
         if self.fail_with is None:
             for one in declarations:
                 self.rows.pop((one.kind, *one.key), None)
+        return self._answer(None)
+
+    def append_events(self, events: Sequence[Event]) -> Deferred[tuple[Event, ...]]:
+        first = self.events[-1].id + 1 if self.events else 1
+        stored = tuple(evolve(one, id=number) for number, one in enumerate(events, first))
+        if self.fail_with is None:
+            self.events.extend(stored)
+        return self._answer(stored)
+
+    def read_events(
+        self, since: int, limit: int, app: str | None, instance: str | None
+    ) -> Deferred[tuple[Event, ...]]:
+        found = [
+            one
+            for one in self.events
+            if one.id > since and app in (None, one.app) and instance in (None, one.instance)
+        ]
+        return self._answer(tuple(found[:limit]))
+
+    def prune_events(self, before: float, keep: int) -> Deferred[None]:
+        kept = [one for one in self.events if one.at >= before]
+        self.events = kept[max(0, len(kept) - keep) :]
         return self._answer(None)
 
     def close(self) -> Deferred[None]:

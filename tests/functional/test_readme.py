@@ -21,6 +21,7 @@ README = Path(cyme.__file__).resolve().parent.parent / "README.rst"
 STATUSES = {
     "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 400],
     "Your own Celery application": [201],
+    "What happened, and why": [200],
 }
 
 
@@ -70,6 +71,11 @@ class ReadmeTests:
         """An application with a Celery app of its own is created as the README says."""
         [body] = await self.session("Your own Celery application")
         self.assertEqual(body["celery_app"], "proj.celery:app")
+
+    async def test_what_happened(self: Any) -> None:
+        """The why-log is read as the README says."""
+        [events] = await self.session("What happened, and why")
+        self.assertIsInstance(events, list)
 
 
 class ReadmeOnRabbitMQTests(OnRabbitMQ, ReadmeTests, BranchTestCase):

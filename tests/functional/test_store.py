@@ -298,6 +298,24 @@ class OpeningTests(TestCase):
         store.open()
         self.successResultOf(store.close())
 
+    async def test_older_schema(self) -> None:
+        """A database from before there were events gets their table, and keeps what it holds."""
+        store = on_sqlite(self)
+        store.open()
+        await store.save(ALL)
+        await store.close()
+        database = sqlite3.connect(self.file)  # type: ignore[attr-defined]
+        database.executescript("DROP TABLE event; UPDATE cyme_meta SET value = '1'")
+        database.close()
+        store = SQLStore(reactor, f"sqlite:///{self.file}")  # type: ignore[attr-defined]
+        store.open()
+        self.assertEqual(set(await store.load()), set(ALL))
+        self.assertEqual(await store.read_events(0, 10, None, None), ())
+        await store.close()
+        database = sqlite3.connect(self.file)  # type: ignore[attr-defined]
+        self.assertEqual(database.execute("SELECT value FROM cyme_meta").fetchall(), [("2",)])
+        database.close()
+
     async def test_newer_schema(self) -> None:
         """A database that a newer Cyme wrote is refused by name."""
         store = on_sqlite(self)

@@ -14,6 +14,7 @@ from cyme.bus.local import LocalBus
 from cyme.catalogue import Catalogue
 from cyme.controller.facade import Controller, make_controller
 from cyme.presence import Identity, Presence
+from tests.fakes.events import FakeEvents
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
 
@@ -47,7 +48,9 @@ def memory_branch(test: SynchronousTestCase, clock: Clock) -> MemoryBranch:
     )
     actors = Actors(clock, LocalBus(clock), "branch1", presence.members)
     supervisor = FakeSupervisor()
-    controller = make_controller(clock, catalogue, supervisor, actors, presence, "branch1", lambda: BROKER)
+    controller = make_controller(
+        clock, catalogue, supervisor, actors, presence, "branch1", lambda: BROKER, FakeEvents()
+    )
     started = actors.start()
     clock.advance(0)
     test.successResultOf(started)

@@ -36,6 +36,7 @@ from cyme.errors import (
 from cyme.presence import Identity, Presence
 from tests.contracts.controller import make_controller_tests
 from tests.fakes.controller import FakeController
+from tests.fakes.events import FakeEvents
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
 
@@ -71,6 +72,7 @@ class Branch:
         )
         self.actors = Actors(clock, self.bus, id, self.presence.members)
         self.default_broker = DEFAULT
+        self.events = FakeEvents()
         self.controller: Controller = make_controller(
             clock,
             self.catalogue,
@@ -79,6 +81,7 @@ class Branch:
             self.presence,
             id,
             lambda: self.default_broker,
+            self.events,
         )
 
     def start(self) -> None:
@@ -759,6 +762,54 @@ class WorkersTests(ControllerTestCase):
         self.assertNoResult(asked)
         self.supervisor.release()
         self.result(asked)
+
+
+class HistoryTests(ControllerTestCase):
+    """The why-log."""
+
+    def read(self, *arguments: Any, **options: Any) -> list[Any]:
+        return list(self.result(self.controller.events.read(*arguments, **options)))
+
+    def test_declarations(self) -> None:
+        """Every change of a declaration is an event that says what holds now, and no secret."""
+        self.result(self.apps.add("bar", broker="amqp://me:hidden@h//", extra_config="k=hidden"))
+        self.result(self.queues.add("foo", "tasks", routing_key="rk"))
+        self.result(self.instances.add("foo", "w1", max_concurrency=3))
+        self.result(self.instances.delete("foo", "w1"))
+        events = self.read()
+        self.assertEqual(
+            [(event["kind"], event["app"], event["instance"]) for event in events],
+            [
+                ("app-declared", "foo", None),
+                ("app-declared", "bar", None),
+                ("queue-declared", "foo", None),
+                ("instance-declared", "foo", "w1"),
+                ("instance-deleted", "foo", "w1"),
+            ],
+        )
+        self.assertEqual(events[3]["details"]["max_concurrency"], 3)
+        self.assertEqual(events[2]["details"], {"queue": "tasks", "routing_key": "rk"})
+        self.assertNotIn("hidden", str(events))
+
+    def test_since(self) -> None:
+        """Reading goes on behind the last event that is known, for as many as are wanted."""
+        for name in ("a", "b", "c"):
+            self.result(self.apps.add(name))
+        [first] = self.read(limit=1)
+        rest = self.read(since=first["id"], limit=2)
+        self.assertEqual([event["app"] for event in rest], ["a", "b"])
+
+    def test_instance(self) -> None:
+        """An instance's events are its own alone; there must be such an instance."""
+        self.result(self.instances.add("foo", "w1"))
+        self.result(self.instances.add("foo", "w2"))
+        self.assertEqual({event["instance"] for event in self.read("foo", "w1")}, {"w1"})
+        self.refused(NoSuchInstance, self.controller.events.read, "foo", "w9")
+
+    def test_bad_bounds(self) -> None:
+        """Bounds out of range are refused by name."""
+        for bounds in ({"since": -1}, {"limit": 0}, {"limit": 1001}):
+            self.refused(InvalidParameter, self.controller.events.read, **bounds)
 
 
 class TwoBranchesTests(SynchronousTestCase):

@@ -14,6 +14,7 @@ from cyme.planning import Phase, Policy
 from cyme.supervisor.resolving import Defaults
 from cyme.supervisor.service import RETRY_AFTER, Supervisor
 from tests.contracts.supervisor import DISABLED, RUNS, make_supervisor_tests
+from tests.fakes.events import FakeEvents
 from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
@@ -34,6 +35,7 @@ class SupervisorTestCase(SynchronousTestCase):
         self.successResultOf(self.catalogue.load())
         self.workers = FakeWorkers(self.clock)
         self.remote = FakeRemoteControl(self.clock)
+        self.events = FakeEvents()
         self.supervisor = self.make_supervisor()
         self.declare(App(name="foo"))
 
@@ -43,6 +45,7 @@ class SupervisorTestCase(SynchronousTestCase):
             self.catalogue,
             self.workers,
             self.remote,
+            self.events,
             branch_id="b1",
             defaults=lambda: Defaults(broker=BROKER, host="host"),
             interval=INTERVAL,
@@ -307,6 +310,54 @@ class LifeTests(SupervisorTestCase):
         self.start()
         self.turn()
         self.assertEqual(self.workers.processes()["w1"].phase, Phase.STOPPING)
+
+
+class EventTests(SupervisorTestCase):
+    """What the supervisor writes into the why-log."""
+
+    def kinds(self, name: str = "w1") -> list[str]:
+        """The kinds of the events of an instance, in order."""
+        return [event.kind for event in self.events.recorded if event.instance == name]
+
+    def test_life(self) -> None:
+        """A start, a pong, a death with its reason and last words, and the new start are events."""
+        self.start()
+        self.run_instance()
+        self.workers.lines["w1"] = ("out of memory",)
+        self.workers.end("w1", signal=9)
+        self.turn()
+        kinds = self.kinds()
+        self.assertEqual(sorted(kinds), ["ended", "running", "running", "started", "started"])
+        self.assertEqual(kinds[:2], ["started", "running"])
+        [ended] = [event for event in self.events.recorded if event.kind == "ended"]
+        details = ended.document()["details"]
+        self.assertEqual(
+            (details["signal"], details["expected"], details["log"]), ("SIGKILL", False, ["out of memory"])
+        )
+        self.assertEqual((ended.app, ended.who), ("foo", "supervisor"))
+
+    def test_decisions(self) -> None:
+        """A stop says why; consumers, refusals and ranges are events of their own."""
+        self.start()
+        self.run_instance()
+        self.declare(Queue(app="foo", name="bad"), Queue(app="foo", name="good"))
+        self.remote.refuse("bad", "inequivalent arg")
+        self.change("w1", queues=("bad", "good"), max_concurrency=3)
+        self.turn(0.5)
+        self.change("w1", is_enabled=False)
+        self.turn()
+        self.assertEqual(
+            self.kinds()[2:], ["queue-refused", "consumer-added", "autoscaled", "stopping"]
+        )
+        self.assertEqual(self.events.recorded[-1].document()["details"], {"reason": "disabled"})
+
+    def test_outage(self) -> None:
+        """That a broker went away, and that it came back, is an event of each of its instances."""
+        self.start()
+        self.run_instance()
+        self.remote.broker_down(BROKER)
+        self.remote.broker_up(BROKER)
+        self.assertEqual(self.kinds()[2:], ["broker-away", "broker-back"])
 
 
 class ConsumerTests(SupervisorTestCase):

@@ -82,6 +82,7 @@ class FakePart:
 NAMES = (
     "store",
     "catalogue",
+    "events",
     "workers",
     "remote",
     "supervisor",
@@ -349,6 +350,7 @@ class StopTests(BranchTestCase):
                 "workers stop_all",
                 "actors stop",
                 "remote close",
+                "events close",
                 "store close",
                 "redis stop",
                 "watchdog stopService",
