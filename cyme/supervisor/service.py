@@ -279,8 +279,9 @@ class Supervisor(Service):
 
     def _broker_changed(self, broker: str, reachable: bool) -> None:
         affected = [one.name for one in self._world.all_desired() if one.broker == broker]
-        for name in affected:
-            self._record("broker-back" if reachable else "broker-away", name)
+        if not reachable or self._remote.revived_at(broker) is not None:
+            for name in affected:
+                self._record("broker-back" if reachable else "broker-away", name)
         if reachable:
             self._log.info("{{Supervisor}} the broker of {count} instances answers", count=len(affected))
             self._checks.broker_revived(broker)

@@ -167,6 +167,10 @@ class FakeRemoteControl:
         """Let a worker answer again."""
         self._mute.discard(node)
 
+    def connect(self, broker: str) -> None:
+        """Have the broker reached for the first time."""
+        self._tell(broker, True)
+
     def broker_down(self, broker: str) -> None:
         """Have the broker away; questions that are under way fail."""
         if broker in self._down:

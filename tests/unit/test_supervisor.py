@@ -359,6 +359,13 @@ class EventTests(SupervisorTestCase):
         self.remote.broker_up(BROKER)
         self.assertEqual(self.kinds()[2:], ["broker-away", "broker-back"])
 
+    def test_first_connection(self) -> None:
+        """A broker that is reached for the first time did not come back from anywhere."""
+        self.start()
+        self.run_instance()
+        self.remote.connect(BROKER)
+        self.assertEqual(self.kinds(), ["started", "running"])
+
 
 class ConsumerTests(SupervisorTestCase):
     """Queues and pool sizes of living workers."""
