@@ -68,6 +68,10 @@ class Desired:
     :ivar arguments: more `celery worker` arguments, split.
     :ivar extra_config: `key=value` settings, split.
     :ivar queues: what it consumes from beside its private queue.
+    :ivar max_memory: bytes of its whole tree above which it is replaced; None for no limit.
+    :ivar max_age: seconds after which it is replaced; None for no limit.
+    :ivar stall_timeout: seconds without progress after which it is stalled; None for no limit.
+        Like the two before it no part of the fingerprint: a new limit restarts nothing by itself.
     """
 
     name: str
@@ -83,6 +87,9 @@ class Desired:
     min_concurrency: int = 1
     generation: int = 0
     is_enabled: bool = True
+    max_memory: int | None = None
+    max_age: float | None = None
+    stall_timeout: float | None = None
     fingerprint: str = field(init=False)
 
     @fingerprint.default

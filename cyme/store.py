@@ -40,6 +40,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.schema import CreateColumn
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -282,8 +283,24 @@ def _thd_prepare(connection: Connection, shown: str) -> None:
         )
     models.Base.metadata.create_all(connection)
     if int(version) < models.SCHEMA_VERSION:
-        # So far each schema only adds tables to the one before it.
+        _thd_add_columns(connection)
         connection.execute(update(_META).where(_SCHEMA).values(value=str(models.SCHEMA_VERSION)))
+
+
+def _thd_add_columns(connection: Connection) -> None:
+    """Give the tables of an older schema the columns that they lack.
+
+    So far each schema only adds tables, and columns that may be empty or have a default, to the
+    one before it; so this can be done again where a start was killed in the middle.
+    """
+    found = inspect(connection)
+    quoted = connection.dialect.identifier_preparer
+    for table in models.Base.metadata.sorted_tables:
+        there = {column["name"] for column in found.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                added = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {quoted.format_table(table)} ADD COLUMN {added}")
 
 
 def _reason(problem: Exception, url: URL) -> str:

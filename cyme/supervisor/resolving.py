@@ -59,6 +59,9 @@ def resolve(
         min_concurrency=instance.min_concurrency,
         generation=instance.generation,
         is_enabled=instance.is_enabled,
+        max_memory=instance.max_memory or app.max_memory,
+        max_age=instance.max_age or app.max_age,
+        stall_timeout=instance.stall_timeout or app.stall_timeout,
     )
 
 

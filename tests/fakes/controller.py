@@ -77,6 +77,9 @@ class FakeApps(_Verbs):
         pool: str | None = None,
         arguments: str | None = None,
         extra_config: str | None = None,
+        max_memory: int | None = None,
+        max_age: float | None = None,
+        stall_timeout: float | None = None,
     ) -> Deferred[tuple[bool, dict[str, Any]]]:
         name = check_name("app", self._controller.new_name() if name is None else name)
         created = name not in self._controller.declared_apps
@@ -88,6 +91,8 @@ class FakeApps(_Verbs):
             app["broker"] = {"url": broker}
         start = {"celery_app": celery_app, "pool": pool, "arguments": arguments, "extra_config": extra_config}
         app.update({key: value for key, value in start.items() if value is not None})
+        limits = {"max_memory": max_memory, "max_age": max_age, "stall_timeout": stall_timeout}
+        app.update({key: value or None for key, value in limits.items() if value is not None})
         return self._answer((created, dict(app)))
 
     def delete(self, name: str) -> Deferred[None]:

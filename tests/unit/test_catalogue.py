@@ -231,7 +231,8 @@ class FaultTests(SynchronousTestCase):
         """Names that are no names, ranges that are none and texts that can't be split are found."""
         good = Instance(name="w1", app="foo", branch="b1", queues=("a, b", "é"), arguments="-x 'a b'")
         app, queue = App(name="foo", broker="amqp://b"), Queue(app="foo", name="q", options='{"a": 1}')
-        for fine in (good, app, queue, evolve(good, max_concurrency=1, min_concurrency=0)):
+        limited = evolve(good, max_memory=1 << 50, max_age=0.5, stall_timeout=1e8)
+        for fine in (good, app, queue, limited, evolve(good, max_concurrency=1, min_concurrency=0)):
             self.assertIsNone(fault_of(fine), fine)
         for bad in (
             *(evolve(good, name=name) for name in ("", "..", "a/b", "branch.db", "x" * 129, "w\n", "-w")),
@@ -246,6 +247,10 @@ class FaultTests(SynchronousTestCase):
             evolve(good, arguments="'"),
             evolve(good, pool="a\0b"),
             evolve(app, extra_config='"'),
+            evolve(app, max_memory=-1),
+            evolve(good, max_memory=1 << 51),
+            evolve(good, max_age=float("nan")),
+            evolve(app, stall_timeout=-0.5),
             evolve(queue, name="a/b"),
             evolve(queue, name="é" * 128),
             evolve(queue, name=""),

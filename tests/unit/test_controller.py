@@ -169,14 +169,15 @@ class AppsTests(ControllerTestCase):
         """A new app has the default broker, shown with the five keys of the product document and more."""
         created, details = self.result(self.apps.add("bar"))
         self.assertTrue(created)
-        self.assertEqual(list(details), ["name", "broker", "celery_app", "arguments", "extra_config", "pool"])
+        limits = ["max_memory", "max_age", "stall_timeout"]
+        parameters = ["celery_app", "arguments", "extra_config", "pool", *limits]
+        self.assertEqual(list(details), ["name", "broker", *parameters])
         broker = details.pop("broker")
         five = {"password": "guest", "hostname": "127.0.0.1", "userid": "guest", "port": 5672}
         self.assertEqual({key: broker[key] for key in [*five, "virtual_host"]}, {**five, "virtual_host": "/"})
         self.assertEqual(broker["transport"], "amqp")
         self.assertNotIn("guest:guest", broker["url"])
-        expected = {"name": "bar", "celery_app": None, "arguments": None, "extra_config": None, "pool": None}
-        self.assertEqual(details, expected)
+        self.assertEqual(details, {"name": "bar", **dict.fromkeys(parameters)})
 
     def test_default_broker_is_not_stored(self) -> None:
         """An app that names no broker goes with the default, also when that changes."""
@@ -188,7 +189,10 @@ class AppsTests(ControllerTestCase):
 
     def test_parameters(self) -> None:
         """Everything that can be said of an app is stored and shown."""
-        params = {"celery_app": "proj:app", "pool": "threads", "arguments": "-E", "extra_config": "a=b"}
+        params: dict[str, Any] = {
+            **{"celery_app": "proj:app", "pool": "threads", "arguments": "-E", "extra_config": "a=b"},
+            **{"max_memory": 300 << 20, "max_age": 3600.0, "stall_timeout": 60.0},
+        }
         _, details = self.result(self.apps.add("bar", broker="redis://:pw@r:6379/1", **params))
         self.assertEqual({key: details[key] for key in params}, params)
         self.assertEqual(details["broker"]["password"], "pw")
@@ -310,6 +314,24 @@ class QueuesTests(ControllerTestCase):
         self.assertEqual(details, {"name": "tasks", **params})
         self.assertEqual(effective, {key: params[key] for key in effective})
 
+    def test_limits(self) -> None:
+        """A limit of 0 takes an instance's own away, and then its app's."""
+        self.result(self.apps.add("foo", max_memory=500, max_age=60))
+        self.add(max_memory=300)
+        limits = []
+        for change in (
+            {},
+            {"max_memory": 0},
+            {"stall_timeout": 5},
+        ):
+            _, details = self.result(self.instances.add("foo", "w1", **change))
+            limits.append((details["max_memory"], details["max_age"], details["stall_timeout"]))
+        self.result(self.apps.add("foo", max_memory=0, max_age=0))
+        details = self.result(self.instances.get("foo", "w1"))
+        limits.append((details["max_memory"], details["max_age"], details["stall_timeout"]))
+        expected = [(300, 60.0, None), (500, 60.0, None), (500, 60.0, 5.0), (None, None, 5.0)]
+        self.assertEqual(limits, expected)
+
     def test_change(self) -> None:
         """A repeat changes what is given and leaves the rest; without parameters it changes nothing."""
         self.result(self.queues.add("foo", "tasks", exchange="e", options={"durable": True}))
@@ -367,6 +389,7 @@ class InstancesTests(ControllerTestCase):
         details = self.add()
         first = ["is_enabled", "name", "queues", "broker", "max_concurrency", "min_concurrency"]
         more = ["app", "branch", "pool", "arguments", "extra_config", "celery_app"]
+        more += ["max_memory", "max_age", "stall_timeout"]
         status = list(self.supervisor.status(self.instance()))
         self.assertEqual(list(details), [*first, *more, *status])
         self.assertEqual((details["app"], details["branch"], details["state"]), ("foo", "b1", "running"))
@@ -397,6 +420,9 @@ class InstancesTests(ControllerTestCase):
             "pool": "threads",
             "arguments": "-E",
             "extra_config": "x=1",
+            "max_memory": 300 << 20,
+            "max_age": 3600.0,
+            "stall_timeout": 60.0,
         }
         details = self.add(**params, hostname="own", port=5)
         self.assertEqual({key: details[key] for key in params}, params)

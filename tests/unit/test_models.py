@@ -15,7 +15,13 @@ from tests.contracts.store import ALL, FOO, W1
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 maybe = st.none() | texts
-parameters = {"broker": maybe, "celery_app": maybe, "pool": maybe, "arguments": maybe, "extra_config": maybe}
+seconds = st.none() | st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+parameters = {
+    **dict.fromkeys(("broker", "celery_app", "pool", "arguments", "extra_config"), maybe),
+    "max_memory": st.none() | st.integers(1, 1 << 63),
+    "max_age": seconds,
+    "stall_timeout": seconds,
+}
 common = {
     "name": texts,
     "version": st.builds(Version, st.integers(0, 1 << 62), texts),
@@ -88,6 +94,12 @@ class RowTests(SynchronousTestCase):
         """A person who reads the table sees the queues as they are called."""
         self.assertEqual(stored(W1)["queues"], '["tâches, 1", "b"]')
 
+    def test_no_limit(self) -> None:
+        """A limit of 0, which a person may have written, is none."""
+        row = stored(W1) | {"max_memory": 0, "max_age": 0.0, "stall_timeout": 0}
+        found = value_of("instance", row, {7: str(W1.broker)})
+        self.assertEqual(found, evolve(W1, max_memory=None, max_age=None, stall_timeout=None))
+
     def test_digest(self) -> None:
         """Each broker's URL has a digest of its own, also one that is no text."""
         urls = [str(FOO.broker), str(FOO.broker).upper(), "x" * 5000, "amqp://\udc80", ""]
@@ -99,9 +111,10 @@ class TablesTests(SynchronousTestCase):
 
     def test_known(self) -> None:
         """Tables and columns are those of the schema's version; who changes them counts that up."""
-        self.assertEqual(SCHEMA_VERSION, 2)
+        self.assertEqual(SCHEMA_VERSION, 3)
         found = {name: " ".join(table.columns.keys()) for name, table in Base.metadata.tables.items()}
-        version, parameters = "version_stamp version_branch deleted", "celery_app pool arguments extra_config"
+        version = "version_stamp version_branch deleted"
+        parameters = "celery_app pool arguments extra_config max_memory max_age stall_timeout"
         self.assertEqual(
             {name: set(columns.split()) for name, columns in found.items()},
             {

@@ -137,6 +137,12 @@ class PlanTests(SynchronousTestCase):
             self.assertIsInstance(step, Stop, change)
             self.assertFalse(step.failed, change)
 
+    def test_limits_restart_nothing(self) -> None:
+        """A limit that is set, changed or taken away leaves the worker as it is."""
+        wanted = desired(max_memory=1 << 30, max_age=1e6, stall_timeout=60.0)
+        self.assertEqual(wanted.fingerprint, desired().fingerprint)
+        self.assertEqual(steps(wanted, observed()), [])
+
     def test_live_changes(self) -> None:
         """Queues and the range of a pool that can grow change without a restart."""
         wanted = desired(queues=(TASKS,), max_concurrency=4, min_concurrency=2)
