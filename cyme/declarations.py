@@ -102,6 +102,8 @@ class Instance:
         In a tombstone, the broker that its worker used (see `cyme.supervisor`).
     :ivar generation: counts the restarts that users asked for: a restart is a
         change of the declaration, and so survives a crash of the branch.
+    :ivar drain_until: until when its worker, which is to stop, may finish its tasks, in seconds
+        since the epoch; None for as long as every stop may take.
     :ivar created_at: seconds since the epoch.
     """
 
@@ -123,6 +125,7 @@ class Instance:
     max_age: float | None = None
     stall_timeout: float | None = None
     generation: int = 0
+    drain_until: float | None = None
     created_at: float = 0.0
     version: Version = NEVER
     deleted: bool = False

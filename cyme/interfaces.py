@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cyme.declarations import App, Declaration, Instance, Queue
     from cyme.events import Event
     from cyme.faults import Unreadable
-    from cyme.planning import ConsumedQueue, Desired, Exit, Process
+    from cyme.planning import ConsumedQueue, Desired, Exit, Process, QueueCount
 
 
 class IStore(Interface):
@@ -228,10 +228,13 @@ class IWorkers(Interface):
     def mark_running(name: str) -> None:
         """Take note that the worker answered a ping; no effect if it is gone or stopping."""
 
-    def stop(name: str) -> Deferred[Exit]:
+    def stop(name: str, within: float | None = None) -> Deferred[Exit]:
         """Stop a worker by the ladder: TERM (warm), QUIT (cold), KILL of the group.
 
-        Fires when it was reaped. A second call while it stops joins the first.
+        Fires when it was reaped. A second call while it stops joins the first, and can
+        only bring its deadline forward.
+
+        :param within: seconds that it has for its tasks; None for the branch's setting.
 
         :raises KeyError: when there is no such worker.
         """
@@ -256,6 +259,9 @@ class IWorkers(Interface):
 
         :raises ValueError: when the worker lives.
         """
+
+    def process_state(name: str) -> str | None:
+        """The state of a worker's process in the kernel, one letter as `ps` shows it; None if none lives."""
 
     def log_tail(name: str, lines: int) -> Deferred[tuple[str, ...]]:
         """Fire with the last lines of the worker's log (at most 1 MiB of it is read)."""
@@ -303,6 +309,15 @@ class IRemoteControl(Interface):
         :raises BrokerAway: when the broker can't be reached.
         """
 
+    def count(broker: str, queues: Sequence[str]) -> Deferred[Mapping[str, QueueCount | None] | None]:
+        """Ask a broker how many messages wait in queues, and how many consumers they have.
+
+        Fires with queue name -> count, None for a queue that does not exist; or with None where
+        the transport can't tell.
+
+        :raises BrokerAway: when the broker can't be reached.
+        """
+
     def delete_queue(broker: str, name: str) -> Deferred[None]:
         """Delete a queue and the exchange that Celery names after it; no error if they are gone.
 
@@ -339,7 +354,7 @@ class ISupervisor(Interface):
         """How an instance of this branch is: JSON-able; `state` is a `planning.State`.
 
         Keys: `state`, `pid`, `node`, `started_at`, `last_pong`, `last_exit`,
-        `failures`, `next_attempt`, `problems`.
+        `failures`, `next_attempt`, `draining`, `problems`.
         """
 
     def settled(name: str, timeout: float) -> Deferred[None]:
@@ -352,6 +367,15 @@ class ISupervisor(Interface):
         """Ask the worker a question; fires with its answer, or None when it gave none.
 
         :raises BrokerAway: when its broker can't be reached.
+        """
+
+    def health(name: str) -> Deferred[Mapping[str, Any]]:
+        """Fire with the evidence on an instance's health and the verdict, asking first what is not fresh.
+
+        Keys: `verdict` (a `cyme.supervisor.health.Verdict`), `reason`, `state`, `process`, `pong`,
+        `consumers`, `progress`, `drift`, `at`; see the HTTP API.
+
+        :raises NoSuchInstance: when it is not one of this branch.
         """
 
     def log_tail(name: str, lines: int) -> Deferred[tuple[str, ...]]:

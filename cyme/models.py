@@ -127,6 +127,7 @@ class Instance(StartParameters, Versioned, Base):
     max_concurrency: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     min_concurrency: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     generation: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    drain_until: Mapped[float | None] = mapped_column(Double)
     created_at: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
 
 
@@ -184,6 +185,7 @@ def row_of(declaration: Declaration, broker_ids: Mapping[str, int]) -> dict[str,
         "max_concurrency": declaration.max_concurrency,
         "min_concurrency": declaration.min_concurrency,
         "generation": declaration.generation,
+        "drain_until": declaration.drain_until,
         "created_at": declaration.created_at,
     }
 
@@ -219,6 +221,7 @@ def value_of(kind: str, row: Mapping[str, Any], brokers: Mapping[int, str]) -> D
         max_concurrency=_whole(row, "max_concurrency"),
         min_concurrency=_whole(row, "min_concurrency"),
         generation=_whole(row, "generation"),
+        drain_until=None if row["drain_until"] is None else _number(row, "drain_until"),
         created_at=_number(row, "created_at"),
         **common,
     )

@@ -68,10 +68,14 @@ class Desired:
     :ivar arguments: more `celery worker` arguments, split.
     :ivar extra_config: `key=value` settings, split.
     :ivar queues: what it consumes from beside its private queue.
+    :ivar drain_until: until when a stop may wait for running tasks, seconds since the epoch;
+        None for as long as every stop may take.
     :ivar max_memory: bytes of its whole tree above which it is replaced; None for no limit.
     :ivar max_age: seconds after which it is replaced; None for no limit.
-    :ivar stall_timeout: seconds without progress after which it is stalled; None for no limit.
-        Like the two before it no part of the fingerprint: a new limit restarts nothing by itself.
+    :ivar stall_timeout: seconds for which reserved tasks may wait while none begins, until the
+        worker counts as stalled; None for any time.
+
+    The last three are no part of the fingerprint: a new limit restarts nothing by itself.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Desired:
     min_concurrency: int = 1
     generation: int = 0
     is_enabled: bool = True
+    drain_until: float | None = None
     max_memory: int | None = None
     max_age: float | None = None
     stall_timeout: float | None = None
@@ -157,6 +162,33 @@ class Exit:
     expected: bool
 
 
+@frozen
+class QueueCount:
+    """What a broker counts of a queue."""
+
+    messages: int
+    consumers: int
+
+
+@frozen(kw_only=True)
+class Progress:
+    """What a worker's counters said about its tasks.
+
+    :ivar at: when it said so, seconds since the epoch.
+    :ivar total: how many tasks have begun since its start.
+    :ivar running, reserved: how many run, and how many it has fetched that did not begin.
+    :ivar newest_began: when the youngest of those that run began, seconds since the epoch.
+    :ivar blocked_since: since when tasks are reserved and none began; None when that is not so.
+    """
+
+    at: float
+    total: int
+    running: int
+    reserved: int
+    newest_began: float | None = None
+    blocked_since: float | None = None
+
+
 @frozen(kw_only=True)
 class Heard:
     """What the worker last said over remote control.
@@ -164,13 +196,22 @@ class Heard:
     :ivar pong_at: when it last answered anything, seconds since the epoch; None for never.
     :ivar missed: questions in a row that it left unanswered while its broker could be reached.
     :ivar consumers: names of the queues it consumes from; None while not known.
+    :ivar consumers_at: when it said so, seconds since the epoch.
     :ivar autoscale: (max, min) of its pool; None while not known or when it has no autoscaler.
+    :ivar progress: what moves in it; None while it was not asked.
+    :ivar uncounted: how many times in a row the broker counted no consumer of its private queue
+        while it said that it consumes from it.
+    :ivar has_reconsumed: whether its consumers were made anew since.
     """
 
     pong_at: float | None = None
     missed: int = 0
     consumers: frozenset[str] | None = None
+    consumers_at: float | None = None
     autoscale: tuple[int, int] | None = None
+    progress: Progress | None = None
+    uncounted: int = 0
+    has_reconsumed: bool = False
 
 
 #: Of a worker that was never heard.
@@ -187,6 +228,7 @@ class Observed:
         noticed; None if there was none.
     :ivar leftovers: whether a folder of it lies in the root folder.
     :ivar quarantined: queues that the broker refused to declare as they are declared.
+    :ivar draining: whether it is being emptied before it is stopped.
     """
 
     process: Process | None = None
@@ -195,6 +237,7 @@ class Observed:
     broker_revived_at: float | None = None
     leftovers: bool = False
     quarantined: frozenset[str] = frozenset()
+    draining: bool = False
 
 
 @frozen(kw_only=True)
@@ -232,11 +275,18 @@ class Stop:
     """Stop the worker by the ladder.
 
     :ivar failed: whether its life counts as one that failed.
+    :ivar drains: whether it is emptied first, while it can say how far it is.
+    :ivar until: when its tasks must have ended, seconds since the epoch; None for as long as
+        every stop may take.
+    :ivar dumps: whether its stacks are taken first: it is stopped because nothing moves in it.
     """
 
     name: str
     reason: str
     failed: bool = False
+    drains: bool = True
+    until: float | None = None
+    dumps: bool = False
 
 
 @frozen
@@ -256,6 +306,14 @@ class CancelConsumer:
 
 
 @frozen
+class Reconsume:
+    """Have the worker cancel its consumers and make them anew: the broker does not know them."""
+
+    name: str
+    queues: tuple[ConsumedQueue, ...]
+
+
+@frozen
 class SetAutoscale:
     """Change the range of the worker's pool."""
 
@@ -271,7 +329,7 @@ class CleanUp:
     name: str
 
 
-Step: TypeAlias = Start | Stop | AddConsumer | CancelConsumer | SetAutoscale | CleanUp
+Step: TypeAlias = Start | Stop | AddConsumer | CancelConsumer | Reconsume | SetAutoscale | CleanUp
 
 
 @frozen(kw_only=True)
@@ -281,14 +339,22 @@ class Policy:
     :ivar misses: unanswered questions in a row after which a worker is unresponsive;
         one lost pong never restarts anything (failure-modes F14).
     :ivar start_timeout: how long a worker may take until its first pong.
+    :ivar warm_timeout: how long a worker that is to stop has for its tasks, unless somebody
+        gave another deadline.
     :ivar wait_after_broker_revived: how long nothing is concluded from silence after
         the broker came back; kombu reconnects within 30 s (requirements R88).
+    :ivar reconsume_after: counts in a row without its consumer, after which a worker is to consume
+        anew (failure-modes F1).
+    :ivar deaf_after: such counts after which it is restarted.
     :ivar stable_after: a life as long as this makes the failures before it forgotten.
     """
 
     misses: int = 3
     start_timeout: float = 60.0
+    warm_timeout: float = 60.0
     wait_after_broker_revived: float = 35.0
+    reconsume_after: int = 2
+    deaf_after: int = 4
     stable_after: float = 30.0
     backoff_first: float = 1.0
     backoff_most: float = 60.0
@@ -318,15 +384,25 @@ def plan(
         return ()
     if desired is None:
         return (Stop(name, "removed"),)
+    if process.adopted and observed.broker_up is None:
+        # In a moment it can be asked what it does, and need not be stopped blindly.
+        return ()
     if not desired.is_enabled:
-        return (Stop(name, "disabled"),)
+        reason = "disabled" if desired.drain_until is None else "drained"
+        return (Stop(name, reason, until=desired.drain_until),)
     if process.fingerprint != desired.fingerprint:
         return (Stop(name, "what it is started with has changed"),)
     problem = silence(process, observed, now, policy)
     if problem is not None:
-        return (Stop(name, problem, failed=True),)
+        return (Stop(name, problem, failed=True, drains=False),)
+    stalled = stall(desired, observed, now, policy)
+    if stalled is not None:
+        return (Stop(name, stalled, failed=True, drains=False, dumps=True),)
     if process.phase is Phase.RUNNING and observed.broker_up and now >= history.retry_at:
-        return _corrections(desired, observed)
+        if observed.heard.uncounted >= policy.deaf_after:
+            deaf = f"deaf: the broker counts no consumer of {desired.private_queue}"
+            return (Stop(name, deaf, failed=True),)
+        return _corrections(desired, observed, policy)
     return ()
 
 
@@ -351,7 +427,25 @@ def silence(process: Process, observed: Observed, now: float, policy: Policy) ->
     return None
 
 
-def _corrections(desired: Desired, observed: Observed) -> tuple[Step, ...]:
+def stall(desired: Desired, observed: Observed, now: float, policy: Policy) -> str | None:
+    """Say why a worker counts as stalled, or None; only where the instance sets a time for it.
+
+    A long task is legal: what counts is that reserved tasks wait, that none began, and that
+    the youngest of those that run is not young either (failure-modes F2).
+    """
+    progress, limit = observed.heard.progress, desired.stall_timeout
+    if limit is None or progress is None or progress.blocked_since is None or not observed.broker_up:
+        return None
+    since = max(progress.blocked_since, progress.newest_began or 0.0)
+    if observed.broker_revived_at is not None:
+        since = max(since, observed.broker_revived_at + policy.wait_after_broker_revived)
+    # Judged by when it was last asked: what happened since is not known.
+    if progress.at - since < limit:
+        return None
+    return f"stalled: {progress.reserved} tasks are reserved, and none began for {progress.at - since:.0f} s"
+
+
+def _corrections(desired: Desired, observed: Observed, policy: Policy) -> tuple[Step, ...]:
     """Compare what a running worker said with what its declaration says."""
     steps: list[Step] = []
     heard = observed.heard
@@ -363,6 +457,9 @@ def _corrections(desired: Desired, observed: Observed) -> tuple[Step, ...]:
             routing_key=desired.private_queue,
         )
         wanted = {queue.name: queue for queue in (private, *desired.queues)}
+        if heard.uncounted >= policy.reconsume_after and not heard.has_reconsumed:
+            known = tuple(queue for queue in wanted.values() if queue.name not in observed.quarantined)
+            return (Reconsume(desired.name, known),)
         steps += [
             AddConsumer(desired.name, queue)
             for queue in wanted.values()
@@ -410,7 +507,7 @@ def state_of(
         if desired is None or not desired.is_enabled:
             return State.DISABLED
         return State.BACKOFF if now < history.next_attempt else State.STOPPED
-    if process.phase is Phase.STOPPING:
+    if process.phase is Phase.STOPPING or observed.draining:
         return State.STOPPING
     if observed.broker_up is False:
         return State.UNKNOWN

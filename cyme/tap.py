@@ -138,7 +138,10 @@ def _assemble(
         branch_id=branch_id,
         defaults=lambda: Defaults(broker=broker, host=host),
         interval=settings.sup_interval,
-        policy=Policy(wait_after_broker_revived=settings.wait_after_broker_revived),
+        policy=Policy(
+            warm_timeout=settings.warm_timeout,
+            wait_after_broker_revived=settings.wait_after_broker_revived,
+        ),
         jitter=random.random,
     )
     presence = Presence(

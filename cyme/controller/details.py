@@ -98,5 +98,6 @@ def lost() -> dict[str, Any]:
         "failures": None,
         "next_attempt": None,
         "last_exit": None,
+        "draining": None,
         "problems": ["its branch is away"],
     }

@@ -59,6 +59,7 @@ def resolve(
         min_concurrency=instance.min_concurrency,
         generation=instance.generation,
         is_enabled=instance.is_enabled,
+        drain_until=instance.drain_until,
         max_memory=instance.max_memory or app.max_memory,
         max_age=instance.max_age or app.max_age,
         stall_timeout=instance.stall_timeout or app.stall_timeout,

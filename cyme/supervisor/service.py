@@ -50,6 +50,7 @@ from cyme.planning import (
 from cyme.supervisor.checks import Checks
 from cyme.supervisor.delays import Delays
 from cyme.supervisor.executing import Executor, StepFailed
+from cyme.supervisor.health import Evidence, health_of
 from cyme.supervisor.hearing import answered
 from cyme.supervisor.questions import Questions
 from cyme.supervisor.resolving import Defaults, consumed
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 
 #: Seconds until a command that failed is tried again.
 RETRY_AFTER = 5.0
+#: Seconds between two looks for workers that are to be asked whether something moves in them.
+STALL_WATCH_INTERVAL = 2.0
 #: Lines of a worker's log that are kept of its end.
 LAST_WORDS = 20
 #: Instances looked at in one go before the reactor gets its turn.
@@ -108,7 +111,7 @@ class Supervisor(Service):
         self._world = World(catalogue, workers, remote, branch_id, defaults)
         self._delays = Delays(clock)
         self._questions = Questions(clock, remote)
-        self._executor = Executor(clock, workers, remote, self._questions, self._record)
+        self._executor = Executor(clock, workers, remote, self._questions, policy.warm_timeout, self._record)
         self._checks = Checks(
             clock,
             catalogue,
@@ -124,6 +127,8 @@ class Supervisor(Service):
         self._pass_at: IDelayedCall | None = None
         self._loop = LoopingCall(self._checks.full)
         self._loop.clock = clock
+        self._stall_watch = LoopingCall(self._watch_stalls)
+        self._stall_watch.clock = clock
         workers.subscribe(ready=self._worker_ready, ended=self._worker_ended)
         remote.subscribe(self._broker_changed)
         catalogue.subscribe(self._declarations_changed)
@@ -148,6 +153,8 @@ class Supervisor(Service):
         for name in adopted:
             self._record("adopted", name, pid=self._workers.processes()[name].pid)
         self._run_loop()
+        if self.running:
+            self._stall_watch.start(STALL_WATCH_INTERVAL, now=False)
 
     def _run_loop(self) -> None:
         """Run the loop for ever; `Checks.full` never fails, but a loop that ended would go unnoticed."""
@@ -159,11 +166,18 @@ class Supervisor(Service):
         if self.running:
             self._loop.start(self._interval, now=True).addErrback(ended)
 
+    def _watch_stalls(self) -> None:
+        try:
+            self._checks.watch_stalls()
+        except Exception:
+            self._log.failure("{{Supervisor}} the watch for stalled workers failed once")
+
     def stopService(self) -> None:
         """Stop supervising; workers are left as they are."""
         super().stopService()
-        if self._loop.running:
-            self._loop.stop()
+        for loop in (self._loop, self._stall_watch):
+            if loop.running:
+                loop.stop()
         self._checks.stop()
         self._delays.call_off_all()
         for tracked in list(self._world.tracked().values()):
@@ -215,6 +229,24 @@ class Supervisor(Service):
         answers = await self._remote.ask(desired.broker, command, [desired.node], timeout=timeout)
         return answers.get(desired.node)
 
+    def health(self, name: str) -> Deferred[Mapping[str, Any]]:
+        return Deferred.fromCoroutine(self._health(name))
+
+    async def _health(self, name: str) -> Mapping[str, Any]:
+        await self._checks.examine(self._declared(name))
+        desired, observed = self._world.facts(name)
+        tracked = self._world.track(name)
+        evidence = Evidence(
+            desired=desired,
+            observed=observed,
+            history=tracked.history,
+            refused=dict(tracked.quarantined),
+            process_state=self._workers.process_state(name),
+            counts=tracked.counts,
+            counted_at=tracked.counted_at,
+        )
+        return health_of(evidence, self._clock.seconds(), self._policy)
+
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return self._workers.log_tail(name, lines)
 
@@ -251,6 +283,8 @@ class Supervisor(Service):
             tracked.history, exit, failed=failed, jitter=self._jitter(), policy=self._policy
         )
         self._end_ladder(tracked)
+        if tracked.emptying is not None:
+            tracked.emptying.cancel()
         self._look(name)
         self._note_end(tracked, exit, failed)
 
@@ -335,6 +369,7 @@ class Supervisor(Service):
     def _look(self, name: str) -> None:
         tracked = self._world.track(name)
         if tracked.busy or not self.running:
+            self._hasten(tracked)
             return
         desired, observed = self._world.facts(name)
         now = self._clock.seconds()
@@ -353,11 +388,22 @@ class Supervisor(Service):
             if state in SETTLED and not (state is State.RUNNING and tracked.heard.consumers is None):
                 self._release_waiters(tracked)
 
+    def _hasten(self, tracked: Tracked) -> None:
+        """Bring the deadline of a stop forward, when somebody asked for that meanwhile."""
+        draining, until = tracked.draining, self._world.drain_until(tracked.name)
+        if draining is None or until is None or until >= draining.deadline:
+            return
+        tracked.draining = evolve(draining, deadline=until)
+        process = self._workers.processes().get(tracked.name)
+        if process is not None and process.phase is Phase.STOPPING:
+            left = max(0.0, until - self._clock.seconds())
+            self._workers.stop(tracked.name, left).addErrback(self._broke, tracked)
+
     async def _run(self, steps: Sequence[Step], desired: Desired | None, tracked: Tracked) -> None:
         """Run an instance's steps in order; one that fails puts off those that follow."""
         try:
             for step in steps:
-                await self._executor.run(step, desired, self._world.broker_of(tracked.name), tracked)
+                await self._executor.run(step, desired, self._world.target(tracked.name), tracked)
             tracked.problem = tracked.problem if isinstance(steps[0], Stop) else None
         except Exception as error:
             self._step_failed(tracked, steps[0], error)

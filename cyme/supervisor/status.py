@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cyme.planning import Desired, Exit, Observed, Policy, State, state_of
 
 if TYPE_CHECKING:
+    from cyme.supervisor.draining import Draining
     from cyme.supervisor.tracking import Tracked
 
 
@@ -27,8 +28,16 @@ def status_of(
         "failures": tracked.history.failures,
         "next_attempt": tracked.history.next_attempt if state is State.BACKOFF else None,
         "last_exit": exit_details(tracked.history.last_exit, tracked.last_words),
+        "draining": draining(tracked.draining),
         "problems": problems(tracked),
     }
+
+
+def draining(progress: Draining | None) -> Mapping[str, Any] | None:
+    """How far the stop of a worker is; None when it is not being stopped."""
+    if progress is None:
+        return None
+    return {"since": progress.since, "deadline": progress.deadline, "running": progress.running}
 
 
 def exit_details(exit: Exit | None, last_words: tuple[str, ...]) -> Mapping[str, Any] | None:

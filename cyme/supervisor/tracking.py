@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from cyme.planning import BLANK, SILENT, Heard, History
+from cyme.planning import BLANK, SILENT, Heard, History, QueueCount
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall
+
+    from cyme.supervisor.draining import Draining
 
 
 @define(kw_only=True, eq=False)
@@ -23,6 +25,11 @@ class Tracked:
     :ivar timer: the next look that time alone makes necessary.
     :ivar quarantined: queue name -> why the broker refused its declaration.
     :ivar stop_failed: why the stop that runs now counts as a failed life; None when it does not.
+    :ivar draining: how far its stop is; None while it is not being stopped.
+    :ivar emptying: the part of that stop in which the worker is asked what runs.
+    :ivar counts: queue -> what the broker counts of it, as far as it was asked.
+    :ivar counted_at: when that was, seconds since the epoch; None for never.
+    :ivar examined_at: when somebody last asked for its health, seconds since the epoch.
     :ivar last_words: the last lines of the log of a life that failed.
     :ivar leftovers: whether a folder of a deleted instance is still there.
     :ivar problem: what the last step failed with.
@@ -38,6 +45,11 @@ class Tracked:
     timer: IDelayedCall | None = None
     quarantined: dict[str, str] = field(factory=dict)
     stop_failed: str | None = None
+    draining: Draining | None = None
+    emptying: Deferred[None] | None = None
+    counts: dict[str, QueueCount | None] | None = None
+    counted_at: float | None = None
+    examined_at: float = 0.0
     last_words: tuple[str, ...] = ()
     leftovers: bool = False
     problem: str | None = None

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from attrs import frozen
+
 from cyme.declarations import Instance
 from cyme.planning import Desired, Observed, Phase
 from cyme.supervisor.resolving import Defaults, node_name, resolve
@@ -17,6 +19,19 @@ from cyme.supervisor.tracking import Tracked
 
 if TYPE_CHECKING:
     from cyme.interfaces import ICatalogue, IRemoteControl, IWorkers
+
+
+@frozen
+class Target:
+    """Where the worker of an instance is reached, whether that is still declared or not.
+
+    :ivar node: its Celery node name.
+    :ivar broker: the URL of its broker; None when nobody knows it any more.
+    """
+
+    name: str
+    node: str
+    broker: str | None
 
 
 class World:
@@ -64,11 +79,21 @@ class World:
             broker_revived_at=self._remote.revived_at(broker) if broker is not None else None,
             leftovers=tracked.leftovers,
             quarantined=frozenset(tracked.quarantined),
+            draining=tracked.draining is not None,
         )
 
     def node(self, name: str) -> str:
         """The Celery node name of an instance."""
         return node_name(name, self._defaults())
+
+    def target(self, name: str) -> Target:
+        """Where the worker of an instance is reached."""
+        return Target(name, self.node(name), self.broker_of(name))
+
+    def drain_until(self, name: str) -> float | None:
+        """When the tasks of a worker that is to stop must have ended, if somebody said so."""
+        instance = self._catalogue.instance(name) or self.deleted().get(name)
+        return instance.drain_until if instance is not None else None
 
     def desired(self, name: str) -> Desired | None:
         """What an instance should be; None if it is deleted or another branch's."""

@@ -22,6 +22,7 @@ from cyme.workers.command import worker_argv, worker_env
 from cyme.workers.folders import Files, existing, folder_of, remove, sweep
 from cyme.workers.life import Ladder, Life, Subject, begin
 from cyme.workers.logtail import tail
+from cyme.workers.proc import read_stat
 
 T = TypeVar("T")
 
@@ -169,7 +170,7 @@ class Workers:
 
     # -- they go ----------------------------------------------------------------------
 
-    def stop(self, name: str) -> Deferred[Exit]:
+    def stop(self, name: str, within: float | None = None) -> Deferred[Exit]:
         worker = self._workers.get(name)
         if worker is None:
             return fail(KeyError(name))
@@ -178,13 +179,14 @@ class Workers:
         if self._is_hurried:
             worker.life.hurry()
         else:
-            worker.life.stop()
+            worker.life.stop(within)
         worker.stopping = True
         self._renew(worker)
         return stopped
 
     def stop_all(self) -> Deferred[None]:
-        return gatherResults([self.stop(name) for name in self._workers]).addCallback(lambda _: None)
+        warm = self._ladder.warm
+        return gatherResults([self.stop(name, warm) for name in self._workers]).addCallback(lambda _: None)
 
     def hurry(self) -> None:
         self._is_hurried = True
@@ -228,6 +230,11 @@ class Workers:
 
     def processes(self) -> Mapping[str, Process]:
         return dict(self._processes)
+
+    def process_state(self, name: str) -> str | None:
+        worker = self._workers.get(name)
+        stat = read_stat(worker.handle.pid) if worker is not None else None
+        return stat.state if stat is not None else None
 
     def subscribe(self, *, ready: Callable[[str], None], ended: Callable[[str, Exit], None]) -> None:
         self._subscribers.append((ready, ended))

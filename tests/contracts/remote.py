@@ -11,6 +11,7 @@ from zope.interface.verify import verifyObject
 
 from cyme.errors import BrokerAway
 from cyme.interfaces import IRemoteControl
+from cyme.planning import QueueCount
 
 
 class World(Protocol):
@@ -137,6 +138,16 @@ def make_remote_tests(fixture: Callable[[TestCase], Deferred[World]]) -> type[Te
                 with self.assertRaises(BrokerAway) as caught:
                     await attempt()
                 self.assertNotIn("hidden", str(caught.exception))
+
+        async def test_count(self) -> None:
+            """A broker that can counts messages and consumers of queues; one that is away does not."""
+            await self.ready()
+            counts = await self.remote.count(self.broker, ["dq.w1", "no.such.queue"])
+            if counts is not None:
+                self.assertEqual(counts, {"dq.w1": QueueCount(0, 1), "no.such.queue": None})
+            await self.world.known(self.world.absent)
+            with self.assertRaises(BrokerAway):
+                await self.remote.count(self.world.absent, ["dq.w1"])
 
         async def test_delete_absent_queue(self) -> None:
             """Deleting a queue that does not exist succeeds."""

@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 from cyme.declarations import Instance
 from cyme.interfaces import ISupervisor
 from cyme.planning import State
+from cyme.supervisor.health import Verdict
 
 #: The keys of a status that the API shows.
 KEYS = {
@@ -23,8 +24,11 @@ KEYS = {
     "failures",
     "next_attempt",
     "last_exit",
+    "draining",
     "problems",
 }
+#: The keys of the health that the API shows.
+HEALTH_KEYS = {"verdict", "reason", "state", "process", "pong", "consumers", "progress", "drift", "at"}
 RUNS = Instance(name="w1", app="foo", branch="b1")
 DISABLED = Instance(name="w2", app="foo", branch="b1", is_enabled=False)
 
@@ -67,6 +71,14 @@ def make_supervisor_tests(
                 asked = self.supervisor.ask(name, "ping", timeout=1.0)
                 self.turn(1.1)
                 self.assertEqual(self.successResultOf(asked), expected)
+
+        def test_health(self) -> None:
+            """Health can be said in JSON, and its verdict is a word of the vocabulary."""
+            asked = self.supervisor.health("w1")
+            self.turn(3.5)
+            health = json.loads(json.dumps(self.successResultOf(asked)))
+            self.assertEqual(health["verdict"], Verdict.OK.value)
+            self.assertLessEqual(HEALTH_KEYS, health.keys())
 
         def test_log_tail(self) -> None:
             """The log's last lines come as texts, none for an instance that never ran."""

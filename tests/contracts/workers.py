@@ -229,6 +229,13 @@ def make_workers_tests(fixture: Callable[[SynchronousTestCase], WorkersFixture])
             self.assertEqual(self.successResultOf(self.workers.log_tail("w1", 0)), ())
             self.assertEqual(self.successResultOf(self.workers.log_tail("w2", 2)), ())
 
+        def test_process_state(self) -> None:
+            """A living worker's process has a state, one that is not there has none."""
+            self.workers.start(desired())
+            self.assertIsNone(self.workers.process_state("w2"))
+            self.fixture.end("w1", status=0)
+            self.assertIsNone(self.workers.process_state("w1"))
+
         def test_hurry(self) -> None:
             """Whoever is in a hurry stops all that live."""
             self.workers.start(desired())

@@ -203,6 +203,19 @@ class FakeInstances(_Verbs):
         self._instance(app, name)["is_enabled"] = False
         return self._answer(None)
 
+    def drain(
+        self, app: str | None, name: str, *, deadline: float = 3600.0, wait: float = 0.0
+    ) -> Deferred[dict[str, Any]]:
+        instance = self._instance(app, name)
+        instance["is_enabled"] = False
+        self._controller.waits.append(wait)
+        return self._answer(dict(instance))
+
+    def health(self, app: str | None, name: str) -> Deferred[dict[str, Any]]:
+        instance = self._instance(app, name)
+        verdict = "ok" if instance["is_enabled"] else "disabled"
+        return self._answer({"name": name, "verdict": verdict, "reason": None})
+
     def stats(self, app: str | None, name: str) -> Deferred[dict[str, Any]]:
         return self._answer({"name": self._instance(app, name)["name"], "total": {}})
 

@@ -57,6 +57,7 @@ class FakeSupervisor:
             "failures": 0,
             "next_attempt": None,
             "last_exit": None,
+            "draining": None,
             "problems": [],
             **self.statuses.get(instance.name, {}),
         }
@@ -80,6 +81,16 @@ class FakeSupervisor:
         if self.failure is not None:
             return fail(self.failure)
         return succeed(self.answers.get((name, command)))
+
+    def health(self, name: str) -> Deferred[Mapping[str, Any]]:
+        health: dict[str, Any] = {
+            "verdict": "ok",
+            "reason": None,
+            "state": self.running,
+            "process": None,
+            "pong": {},
+        }
+        return succeed({**health, "consumers": {}, "progress": None, "drift": [], "at": 1002.0})
 
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return succeed(self.lines.get(name, ())[-lines:])

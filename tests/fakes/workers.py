@@ -19,8 +19,10 @@ class FakeWorkers:
 
     :ivar started: what was started, in order.
     :ivar stopped: the names that were told to stop, in order; one that is told twice is there once.
+    :ivar deadlines: name -> the seconds that a worker got for its tasks, of its last stop.
     :ivar folder_names: the names that have a folder.
     :ivar lines: worker name -> its log.
+    :ivar process_states: worker name -> the letter of its state; those that are not here sleep.
     :ivar refuse: the error that `start` raises, or None.
     :ivar released: whether `release` was called.
     :ivar hurried: whether `hurry` was called.
@@ -35,8 +37,10 @@ class FakeWorkers:
         self._pid = 1000
         self.started: list[Desired] = []
         self.stopped: list[str] = []
+        self.deadlines: dict[str, float | None] = {}
         self.folder_names: set[str] = set()
         self.lines: dict[str, tuple[str, ...]] = {}
+        self.process_states: dict[str, str] = {}
         self.refuse: OSError | None = None
         self.released = False
         self.hurried = False
@@ -101,9 +105,10 @@ class FakeWorkers:
         if process is not None and process.phase is Phase.STARTING:
             self._living[name] = evolve(process, phase=Phase.RUNNING)
 
-    def stop(self, name: str) -> Deferred[Exit]:
+    def stop(self, name: str, within: float | None = None) -> Deferred[Exit]:
         if name not in self._living:
             return fail(KeyError(name))
+        self.deadlines[name] = within
         if name not in self._stopping:
             self.stopped.append(name)
             self._living[name] = evolve(self._living[name], phase=Phase.STOPPING)
@@ -113,6 +118,9 @@ class FakeWorkers:
 
     def processes(self) -> Mapping[str, Process]:
         return dict(self._living)
+
+    def process_state(self, name: str) -> str | None:
+        return self.process_states.get(name, "S") if name in self._living else None
 
     def subscribe(self, *, ready: Callable[[str], None], ended: Callable[[str, Exit], None]) -> None:
         self._subscribers.append((ready, ended))

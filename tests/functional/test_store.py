@@ -444,7 +444,10 @@ class KillTests(TestCase):
     def write_and_kill(self, url: str, after: int) -> list[str]:
         """Let a writer acknowledge some names, then kill it; all names that it acknowledged."""
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True, cwd=os.getcwd(),
+            [sys.executable, "-c", WRITER, url],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=os.getcwd(),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         assert writer.stdout is not None

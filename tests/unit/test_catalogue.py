@@ -80,7 +80,6 @@ class FailingStoreTests(SynchronousTestCase):
         self.successResultOf(catalogue.change(lambda: [App(name="foo")]))
         self.assertEqual(len(catalogue.apps()), 1)
 
-
     def test_caller_gone(self) -> None:
         """A write that fails after its caller lost interest is logged."""
         catalogue = over_memory(self)
@@ -269,17 +268,13 @@ class MergeTests(SynchronousTestCase):
     """Branches that hear the same end with the same."""
 
     @given(
-        st.dictionaries(
-            st.tuples(names, versions), st.tuples(st.booleans(), st.integers(1, 3)), max_size=12
-        ),
+        st.dictionaries(st.tuples(names, versions), st.tuples(st.booleans(), st.integers(1, 3)), max_size=12),
         st.data(),
     )
     def test_converges(self, written: dict[Any, Any], data: Any) -> None:
         """Any order, grouping and repetition of the same declarations ends in the same catalogue."""
         declarations = [
-            Instance(
-                name=name, app="foo", branch="b1", version=version, deleted=dead, max_concurrency=number
-            )
+            Instance(name=name, app="foo", branch="b1", version=version, deleted=dead, max_concurrency=number)
             for (name, version), (dead, number) in written.items()
         ]
         ends = []

@@ -125,7 +125,7 @@ class TablesTests(SynchronousTestCase):
                     "app": f"name broker_id {parameters} {version}",
                     "queue": f"app name exchange exchange_type routing_key options {version}",
                     "instance": f"name app branch broker_id is_enabled queues max_concurrency min_concurrency"
-                    f" generation created_at {parameters} {version}",
+                    f" generation drain_until created_at {parameters} {version}",
                     "event": "id at branch app instance kind who details",
                 }.items()
             },

@@ -308,7 +308,7 @@ class LifeTests(SupervisorTestCase):
         self.workers.leave_running(desired)
         self.delete("w1")
         self.start()
-        self.turn()
+        self.turn(3.5)
         self.assertEqual(self.workers.processes()["w1"].phase, Phase.STOPPING)
 
 
@@ -346,9 +346,7 @@ class EventTests(SupervisorTestCase):
         self.turn(0.5)
         self.change("w1", is_enabled=False)
         self.turn()
-        self.assertEqual(
-            self.kinds()[2:], ["queue-refused", "consumer-added", "autoscaled", "stopping"]
-        )
+        self.assertEqual(self.kinds()[2:], ["queue-refused", "consumer-added", "autoscaled", "stopping"])
         self.assertEqual(self.events.recorded[-1].document()["details"], {"reason": "disabled"})
 
     def test_outage(self) -> None:
