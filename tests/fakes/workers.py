@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from cyme.errors import NoDump
 from cyme.interfaces import IWorkers
 from cyme.planning import Desired, Exit, Phase, Process
 
@@ -21,6 +22,7 @@ class FakeWorkers:
     :ivar stopped: the names that were told to stop, in order; one that is told twice is there once.
     :ivar folder_names: the names that have a folder.
     :ivar lines: worker name -> its log.
+    :ivar stacks: worker name -> what it prints; without an entry it prints nothing.
     :ivar refuse: the error that `start` raises, or None.
     :ivar released: whether `release` was called.
     :ivar hurried: whether `hurry` was called.
@@ -37,6 +39,7 @@ class FakeWorkers:
         self.stopped: list[str] = []
         self.folder_names: set[str] = set()
         self.lines: dict[str, tuple[str, ...]] = {}
+        self.stacks: dict[str, str] = {}
         self.refuse: OSError | None = None
         self.released = False
         self.hurried = False
@@ -129,6 +132,15 @@ class FakeWorkers:
 
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return succeed(self.lines.get(name, ())[-lines:] if lines > 0 else ())
+
+    def dump(self, name: str, timeout: float) -> Deferred[str]:
+        if name not in self._living:
+            return fail(KeyError(name))
+        if name in self.stacks:
+            return succeed(self.stacks[name])
+        silent: Deferred[str] = Deferred()
+        self._clock.callLater(timeout, silent.errback, NoDump(name, timeout, "it is frozen"))
+        return silent
 
     def stop_all(self) -> Deferred[None]:
         return gatherResults([self.stop(name) for name in self._living]).addCallback(lambda _: None)
