@@ -266,6 +266,17 @@ class IWorkers(Interface):
     def log_tail(name: str, lines: int) -> Deferred[tuple[str, ...]]:
         """Fire with the last lines of the worker's log (at most 1 MiB of it is read)."""
 
+    def dump(name: str, timeout: float) -> Deferred[str]:
+        """Fire with the stacks of the worker's main process, as Celery prints them on SIGUSR1.
+
+        Without the variables that Celery prints too; at most 256 KiB. The worker's log, where
+        they are found, has them as well. Processes of a prefork pool are not shown.
+
+        :param timeout: seconds.
+        :raises KeyError: when there is no such worker.
+        :raises NoDump: when it printed none in that time, or ended meanwhile.
+        """
+
     def stop_all() -> Deferred[None]:
         """Stop every worker, side by side; fires when the last was reaped."""
 
@@ -380,6 +391,13 @@ class ISupervisor(Interface):
 
     def log_tail(name: str, lines: int) -> Deferred[tuple[str, ...]]:
         """Fire with the last lines of the instance's log."""
+
+    def dump(name: str, timeout: float) -> Deferred[str]:
+        """Fire with the stacks of the instance's worker, see `IWorkers.dump`.
+
+        :raises NoProcess: when it has no process.
+        :raises NoDump: when the worker printed none within `timeout` seconds.
+        """
 
     def declare(name: str, queue: str) -> Deferred[None]:
         """Try an app's queue declaration on the broker of an instance, before it is consumed from.

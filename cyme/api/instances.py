@@ -204,6 +204,22 @@ ROUTES = (
         answers=((200, "the lines, as text"),),
     ),
     Route(
+        paths=_anywhere("dump/"),
+        refused_paths=_asynchronously(_anywhere("dump/")),
+        methods=WRITE,
+        summary="the stacks of the worker's main process, which its log then has too",
+        parameters=(
+            Parameter(
+                name="wait",
+                kind=Seconds(MOST_WAIT),
+                description="how long the worker has to print them; 5 seconds without it",
+            ),
+        ),
+        verb=lambda controller, name, app=None, **given: controller.instances.dump(app, name, **given),
+        answer=answers.text,
+        answers=((200, "the stacks, as text"),),
+    ),
+    Route(
         paths=_anywhere("queues/"),
         methods=READ,
         summary="the queues that the worker consumes from now, each with its declaration",

@@ -50,6 +50,7 @@ class Route:
     :ivar answers: status -> when; those that a success may have.
     :ivar asynchronous_paths: the paths with `!`.
     :ivar scheduled: makes their answer.
+    :ivar refused_paths: paths with `!` where it makes no sense, because the answer is the point.
     :ivar awaits: whether the verb takes `wait`, which is 0 on the paths with `!`.
     """
 
@@ -62,6 +63,7 @@ class Route:
     parameters: tuple[Parameter, ...] = ()
     asynchronous_paths: tuple[str, ...] = ()
     scheduled: Answer | None = None
+    refused_paths: tuple[str, ...] = ()
     awaits: bool = False
 
     @property
@@ -97,6 +99,8 @@ def make_app(routes: Sequence[Route], controller: IController, guard: Guard) -> 
         if route.asynchronous_paths:
             scheduling = _endpoint(route, controller, guard, asynchronous=True)
             _register(app, route, route.asynchronous_paths, scheduling)
+        if route.refused_paths:
+            _register(app, route, route.refused_paths, _refuse_asynchronous)
 
     @app.handle_errors(HTTPException)
     def unrouted(request: Any, failure: Failure) -> bytes:
@@ -151,6 +155,10 @@ def _endpoint(
         return finish(request, verb(controller, **names, **given, **fixed))
 
     return change if route.changes else look
+
+
+def _refuse_asynchronous(request: Request, **names: str) -> bytes:
+    raise CannotBeAsynchronous()
 
 
 def shielded(operation: Deferred[Any]) -> Deferred[Any]:

@@ -309,6 +309,17 @@ class Instances:
         return await self._at_owner(app, name, "log", tail=whole("tail", tail, 1, TAIL_MOST))
 
     @returns_deferred
+    async def dump(self, app: str | None, name: str, *, wait: float = 5.0) -> Any:
+        """Fire with the stacks of the worker's main process, as text; its log has them too.
+
+        :param wait: seconds that the worker has to print them.
+        :raises NoSuchApp, NoSuchInstance: when there is no such instance.
+        :raises NoProcess: when it has no worker process now.
+        :raises NoDump: when the worker printed nothing.
+        """
+        return await self._at_owner(app, name, "dump", wait=wait)
+
+    @returns_deferred
     async def consumers(self, app: str | None, name: str) -> Any:
         """Fire with queue name -> declaration, of what the worker consumes from now.
 

@@ -20,6 +20,7 @@ from cyme.declarations import Declaration, Instance
 from cyme.errors import (
     InvalidParameter,
     NameTaken,
+    NoProcess,
     NoReply,
     NoRoute,
     NoSuchApp,
@@ -180,6 +181,13 @@ class InstanceActor:
         self._instance(name)
         lines = await self._supervisor.log_tail(name, tail)
         return "".join(f"{line}\n" for line in lines)[-LOG_MOST:]
+
+    @verb("wait")
+    async def dump(self, name: str, *, wait: float) -> str:
+        """Answer with the stacks of an instance's worker."""
+        if self._details(self._instance(name))["pid"] is None:
+            raise NoProcess(name)
+        return await self._supervisor.dump(name, wait)
 
     @verb()
     async def consumers(self, name: str) -> dict[str, Any]:

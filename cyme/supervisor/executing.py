@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from cyme.errors import DeclarationMismatch, InvalidDeclaration
+from cyme.errors import CymeError, DeclarationMismatch, InvalidDeclaration
 from cyme.planning import (
     AddConsumer,
     CancelConsumer,
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 #: Seconds between two looks at whether a command has taken effect, and how many looks.
 CONFIRM_INTERVAL = 0.1
 CONFIRM_LOOKS = 30
+#: Seconds that a stuck worker gets to print its stacks, and how many characters of them are kept.
+DUMP_WITHIN = 5.0
+DUMP_MOST = 30_000
 
 
 class StepFailed(Exception):
@@ -117,6 +120,8 @@ class Executor:
         until = now + self._warm_timeout if step.until is None else step.until
         tracked.draining = Draining(since=now, deadline=until)
         try:
+            if step.dumps:
+                await self._dump(step.name)
             if step.drains:
                 await self._empty(target, tracked)
             if step.name in self._workers.processes():
@@ -127,6 +132,15 @@ class Executor:
                 await stopped
         finally:
             tracked.draining = None
+
+    async def _dump(self, name: str) -> None:
+        """Keep the stacks of a worker in which nothing moves; it is stopped whether there are any or not."""
+        try:
+            stacks = await self._workers.dump(name, DUMP_WITHIN)
+        except (KeyError, CymeError) as problem:
+            self._log.warn("{name} shows no stacks: {problem}", name=name, problem=str(problem))
+            return
+        self._record("dumped", name, stacks=stacks[-DUMP_MOST:])
 
     async def _empty(self, target: Target, tracked: Tracked) -> None:
         """Drain a worker that can be asked; ends at once when the worker does."""

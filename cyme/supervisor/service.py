@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from cyme.declarations import App, Declaration, Instance, Queue
-from cyme.errors import BrokerAway, NoSuchInstance, NoSuchQueue
+from cyme.errors import BrokerAway, NoProcess, NoSuchInstance, NoSuchQueue
 from cyme.interfaces import ISupervisor
 from cyme.planning import (
     SILENT,
@@ -249,6 +249,11 @@ class Supervisor(Service):
 
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return self._workers.log_tail(name, lines)
+
+    def dump(self, name: str, timeout: float) -> Deferred[str]:
+        if name not in self._workers.processes():
+            return fail(NoProcess(name))
+        return self._workers.dump(name, timeout)
 
     def declare(self, name: str, queue: str) -> Deferred[None]:
         return Deferred.fromCoroutine(self._declare(name, queue))

@@ -19,10 +19,11 @@ from zope.interface import implementer
 from cyme.interfaces import IHandle, ILauncher, IWorkers
 from cyme.planning import Desired, Exit, Process
 from cyme.workers.command import worker_argv, worker_env
+from cyme.workers.dumps import Dumping
 from cyme.workers.folders import Files, existing, folder_of, remove, sweep
 from cyme.workers.life import Ladder, Life, Subject, begin
 from cyme.workers.logtail import tail
-from cyme.workers.proc import read_stat
+from cyme.workers.proc import Condition, read_condition, read_stat
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class Workers:
     :param warm_timeout: seconds that a worker has for its tasks once it is to stop.
     :param cold_timeout: seconds that it has then to give them back, before it is killed.
     :param in_thread: runs what blocks; None for the reactor's thread pool.
+    :param condition: how a process is, by its pid.
     """
 
     _log = Logger()
@@ -68,6 +70,7 @@ class Workers:
         warm_timeout: float = 60.0,
         cold_timeout: float = 10.0,
         in_thread: InThread | None = None,
+        condition: Callable[[int], Condition | None] = read_condition,
     ) -> None:
         self._clock = reactor
         self._launcher = launcher
@@ -76,6 +79,7 @@ class Workers:
         self._env = env
         self._ladder = Ladder(warm_timeout, cold_timeout)
         self._in_thread = in_thread or (lambda run: deferToThreadPool(reactor, reactor.getThreadPool(), run))
+        self._dumping = Dumping(reactor, self._in_thread, condition)
         self._workers: dict[str, _Worker] = {}
         # Beside it, since it is copied far more often than it changes.
         self._processes: dict[str, Process] = {}
@@ -255,6 +259,22 @@ class Workers:
 
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return self._in_thread(lambda: tail(self._files(name).log, lines))
+
+    # -- what they are at -------------------------------------------------------------
+
+    def dump(self, name: str, timeout: float) -> Deferred[str]:
+        worker = self._workers.get(name)
+        if worker is None:
+            return fail(KeyError(name))
+        return Deferred.fromCoroutine(
+            self._dumping.take(
+                name,
+                worker.handle,
+                self._files(name).log,
+                lambda: self._workers.get(name) is worker,
+                timeout,
+            )
+        )
 
     # -- helpers ------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from cyme.errors import (
     InvalidName,
     InvalidParameter,
     NameTaken,
+    NoProcess,
     NoSuchApp,
     NoSuchBranch,
     NoSuchInstance,
@@ -208,6 +209,14 @@ def make_controller_tests(
             self.have_instance()
             self.assertIsInstance(self.result(self.controller.instances.log, "foo", "w1", tail=5), str)
 
+        def test_dump(self) -> None:
+            """Stacks are text; an instance without a worker has none."""
+            instances = self.controller.instances
+            self.have_instance()
+            self.assertIn("MainThread", self.result(instances.dump, "foo", "w1", wait=1.0))
+            self.result(instances.disable, "foo", "w1")
+            self.refused(NoProcess, instances.dump, "foo", "w1")
+
         def test_stats(self) -> None:
             """The statistics come with the details."""
             self.have_instance()
@@ -267,6 +276,7 @@ def make_controller_tests(
                 (instances.autoscale,),
                 (instances.set_autoscale,),
                 (instances.log,),
+                (instances.dump,),
                 (instances.consumers,),
                 (instances.consume, "q"),
                 (instances.cancel, "q"),

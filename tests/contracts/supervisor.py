@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from cyme.declarations import Instance
+from cyme.errors import NoProcess
 from cyme.interfaces import ISupervisor
 from cyme.planning import State
 from cyme.supervisor.health import Verdict
@@ -83,6 +84,13 @@ def make_supervisor_tests(
         def test_log_tail(self) -> None:
             """The log's last lines come as texts, none for an instance that never ran."""
             self.assertEqual(self.successResultOf(self.supervisor.log_tail("w2", 10)), ())
+
+        def test_dump(self) -> None:
+            """The stacks of a worker are text; an instance without a process has none."""
+            dumped = self.supervisor.dump("w1", 1.0)
+            self.turn(0.5)
+            self.assertIn("MainThread", self.successResultOf(dumped))
+            self.failureResultOf(self.supervisor.dump("w2", 1.0), NoProcess)
 
         def test_declare(self) -> None:
             """A declaration that the broker takes fires with nothing."""

@@ -13,6 +13,7 @@ from cyme.errors import (
     InvalidName,
     InvalidParameter,
     NameTaken,
+    NoProcess,
     NoSuchApp,
     NoSuchBranch,
     NoSuchInstance,
@@ -244,6 +245,12 @@ class FakeInstances(_Verbs):
     def log(self, app: str | None, name: str, tail: int = 100) -> Deferred[str]:
         self._instance(app, name)
         return self._answer("".join(f"line {number}\n" for number in range(tail)))
+
+    def dump(self, app: str | None, name: str, *, wait: float = 5.0) -> Deferred[str]:
+        if not self._instance(app, name)["is_enabled"]:
+            return fail(NoProcess(name))
+        self._controller.waits.append(wait)
+        return self._answer("MainThread\n")
 
     def consumers(self, app: str | None, name: str) -> Deferred[dict[str, Any]]:
         instance = self._instance(app, name)

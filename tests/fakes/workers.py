@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from cyme.errors import NoDump
 from cyme.interfaces import IWorkers
 from cyme.planning import Desired, Exit, Phase, Process
 
@@ -23,6 +24,7 @@ class FakeWorkers:
     :ivar folder_names: the names that have a folder.
     :ivar lines: worker name -> its log.
     :ivar process_states: worker name -> the letter of its state; those that are not here sleep.
+    :ivar stacks: worker name -> what it prints; without an entry it prints nothing.
     :ivar refuse: the error that `start` raises, or None.
     :ivar released: whether `release` was called.
     :ivar hurried: whether `hurry` was called.
@@ -41,6 +43,7 @@ class FakeWorkers:
         self.folder_names: set[str] = set()
         self.lines: dict[str, tuple[str, ...]] = {}
         self.process_states: dict[str, str] = {}
+        self.stacks: dict[str, str] = {}
         self.refuse: OSError | None = None
         self.released = False
         self.hurried = False
@@ -137,6 +140,15 @@ class FakeWorkers:
 
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return succeed(self.lines.get(name, ())[-lines:] if lines > 0 else ())
+
+    def dump(self, name: str, timeout: float) -> Deferred[str]:
+        if name not in self._living:
+            return fail(KeyError(name))
+        if name in self.stacks:
+            return succeed(self.stacks[name])
+        silent: Deferred[str] = Deferred()
+        self._clock.callLater(timeout, silent.errback, NoDump(name, timeout, "it is frozen"))
+        return silent
 
     def stop_all(self) -> Deferred[None]:
         return gatherResults([self.stop(name) for name in self._living]).addCallback(lambda _: None)

@@ -19,7 +19,7 @@ README = Path(cyme.__file__).resolve().parent.parent / "README.rst"
 
 #: The statuses of the session's requests, in their order.
 STATUSES = {
-    "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 400],
+    "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 200, 400],
     "Your own Celery application": [201],
     "What happened, and why": [200],
 }

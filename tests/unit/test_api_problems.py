@@ -31,6 +31,7 @@ EXAMPLES: dict[errors.CymeError, int] = {
     problems.NoSuchRoute("/a"): 404,
     problems.MethodRefused("BREW", "/a", ("GET",)): 405,
     errors.NameTaken("i", "a"): 409,
+    errors.NoProcess("i"): 409,
     errors.DeclarationMismatch("q", "differs"): 409,
     errors.BodyTooLarge(10): 413,
     errors.RemoteFailure("b", "1234"): 500,
@@ -41,6 +42,7 @@ EXAMPLES: dict[errors.CymeError, int] = {
     errors.NoRoute("Instance", "i"): 503,
     problems.NotReady({"broker": "refused"}): 503,
     errors.NoReply("Instance", "i", 1.0): 504,
+    errors.NoDump("i", 1.0, "it is frozen"): 504,
 }
 
 ABSTRACT = {errors.CymeError, errors.Refused}

@@ -25,6 +25,8 @@ from cyme.errors import (
     InvalidName,
     InvalidParameter,
     NameTaken,
+    NoDump,
+    NoProcess,
     NoReply,
     NoRoute,
     NoSuchApp,
@@ -616,6 +618,7 @@ class InstancesTests(ControllerTestCase):
             (self.instances.autoscale,),
             (self.instances.set_autoscale,),
             (self.instances.log,),
+            (self.instances.dump,),
             (self.instances.consumers,),
             (self.instances.consume, "q"),
             (self.instances.cancel, "q"),
@@ -680,6 +683,22 @@ class WorkersTests(ControllerTestCase):
         log = self.result(self.instances.log("foo", "w1"))
         self.assertTrue(log.endswith("the end\n"))
         self.assertEqual(len(log), 1024 * 1024)
+
+    def test_dump(self) -> None:
+        """The worker's stacks are what it prints in the time that it is given."""
+        self.supervisor.stacks["w1"] = "MainThread\n..."
+        self.assertEqual(self.result(self.instances.dump(None, "w1", wait=2.0)), "MainThread\n...")
+        self.result(self.instances.dump("foo", "w1"))
+        self.assertEqual(self.supervisor.dumped, [("w1", 2.0), ("w1", 5.0)])
+
+    def test_no_dump(self) -> None:
+        """A worker that prints nothing is told apart from one that is not there."""
+        self.supervisor.stacks["w1"] = None
+        self.assertIn("printed no stacks", str(self.refused(NoDump, self.instances.dump, "foo", "w1")))
+        self.result(self.instances.disable("foo", "w1"))
+        self.refused(NoProcess, self.instances.dump, "foo", "w1")
+        for wait in (-1, 601, "5"):
+            self.refused(InvalidParameter, self.instances.dump, "foo", "w1", wait=wait)
 
     def test_bad_tail(self) -> None:
         """The number of lines is a whole number within reason."""

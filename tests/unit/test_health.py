@@ -184,12 +184,21 @@ class StallTests(HealthTestCase):
     def test_stalled(self) -> None:
         """It is found out within the time and a quarter, and the worker is replaced."""
         self.wedge()
+        self.workers.stacks["w1"] = "MainThread: waiting"
         self.turn(18.0)
         self.assertEqual((self.verdict()[0], self.workers.stopped), ("ok", []))
         self.turn(10.0)
         self.assertEqual(self.workers.stopped, ["w1"])
+        [dumped] = [event for event in self.events.recorded if event.kind == "dumped"]
+        self.assertEqual(dumped.document()["details"], {"stacks": "MainThread: waiting"})
         [stopping] = [event for event in self.events.recorded if event.kind == "stopping"]
         self.assertIn("stalled: 2 tasks are reserved", stopping.document()["details"]["reason"])
+
+    def test_no_stacks(self) -> None:
+        """A stalled worker that shows no stacks is replaced all the same."""
+        self.wedge()
+        self.turn(35.0)
+        self.assertEqual(self.workers.stopped, ["w1"])
 
     def test_progress(self) -> None:
         """As long as tasks begin, nothing is stalled, however many wait."""

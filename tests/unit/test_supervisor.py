@@ -112,6 +112,7 @@ def real(test: Any) -> Any:
     test.addCleanup(stage.doCleanups)
     stage.declare(Queue(app="foo", name="tasks"), DISABLED)
     stage.run_instance(RUNS.name)
+    stage.workers.stacks[RUNS.name] = "MainThread\n"
     return stage.supervisor, stage.turn
 
 
