@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 from attrs import evolve, field, frozen
 
+from cyme.limits import Resources, over_age, over_memory
+
 #: Celery pools that `autoscale` can grow and shrink; the others die of it (failure-modes F7).
 GROWING_POOLS = frozenset({"prefork", "processes"})
 
@@ -187,6 +189,8 @@ class Observed:
         noticed; None if there was none.
     :ivar leftovers: whether a folder of it lies in the root folder.
     :ivar quarantined: queues that the broker refused to declare as they are declared.
+    :ivar resources: what the worker took when it was last measured; None if it never was.
+    :ivar may_replace: whether no other worker of its app is being replaced for a limit.
     """
 
     process: Process | None = None
@@ -195,6 +199,8 @@ class Observed:
     broker_revived_at: float | None = None
     leftovers: bool = False
     quarantined: frozenset[str] = frozenset()
+    resources: Resources | None = None
+    may_replace: bool = True
 
 
 @frozen(kw_only=True)
@@ -232,11 +238,13 @@ class Stop:
     """Stop the worker by the ladder.
 
     :ivar failed: whether its life counts as one that failed.
+    :ivar in_turn: whether it is for a limit: of one app, one worker at a time is replaced so.
     """
 
     name: str
     reason: str
     failed: bool = False
+    in_turn: bool = False
 
 
 @frozen
@@ -325,6 +333,9 @@ def plan(
     problem = silence(process, observed, now, policy)
     if problem is not None:
         return (Stop(name, problem, failed=True),)
+    replacement = _replacement(process, desired, observed, now, policy)
+    if replacement is not None and observed.may_replace:
+        return (replacement,)
     if process.phase is Phase.RUNNING and observed.broker_up and now >= history.retry_at:
         return _corrections(desired, observed)
     return ()
@@ -348,6 +359,26 @@ def silence(process: Process, observed: Observed, now: float, policy: Policy) ->
             return f"no pong within {policy.start_timeout:g} s of its start"
     elif observed.heard.missed >= policy.misses:
         return f"unresponsive: {observed.heard.missed} questions in a row without an answer"
+    return None
+
+
+def _replacement(
+    process: Process, desired: Desired, observed: Observed, now: float, policy: Policy
+) -> Stop | None:
+    """Stop a worker that is over a limit, so that it starts anew.
+
+    One that is over its limit of memory as soon as it is up would be so for ever: that is a
+    failure, which backs off (failure-modes F17). Age alone is no reason to take down a worker
+    while its broker is away (F13), or before it has run at all.
+    """
+    age = now - process.started_at
+    reason = over_memory(desired.max_memory, observed.resources)
+    if reason is not None:
+        return Stop(desired.name, reason, failed=age < policy.stable_after, in_turn=True)
+    if process.phase is Phase.RUNNING and observed.broker_up:
+        reason = over_age(desired.max_age, age)
+        if reason is not None:
+            return Stop(desired.name, reason, in_turn=True)
     return None
 
 

@@ -99,4 +99,5 @@ def lost() -> dict[str, Any]:
         "next_attempt": None,
         "last_exit": None,
         "problems": ["its branch is away"],
+        "resources": None,
     }

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from attrs import asdict
+
 from cyme.planning import Desired, Exit, Observed, Policy, State, state_of
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def status_of(
         "next_attempt": tracked.history.next_attempt if state is State.BACKOFF else None,
         "last_exit": exit_details(tracked.history.last_exit, tracked.last_words),
         "problems": problems(tracked),
+        "resources": asdict(tracked.resources) if tracked.resources is not None else None,
     }
 
 

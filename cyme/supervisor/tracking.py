@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from cyme.limits import Resources
 from cyme.planning import BLANK, SILENT, Heard, History
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Tracked:
     :ivar quarantined: queue name -> why the broker refused its declaration.
     :ivar stop_failed: why the stop that runs now counts as a failed life; None when it does not.
     :ivar last_words: the last lines of the log of a life that failed.
+    :ivar resources: what its worker took when it was last measured.
     :ivar leftovers: whether a folder of a deleted instance is still there.
     :ivar problem: what the last step failed with.
     :ivar waiters: fired when there is nothing left to do for the instance.
@@ -39,6 +41,7 @@ class Tracked:
     quarantined: dict[str, str] = field(factory=dict)
     stop_failed: str | None = None
     last_words: tuple[str, ...] = ()
+    resources: Resources | None = None
     leftovers: bool = False
     problem: str | None = None
     waiters: list[Deferred[None]] = field(factory=list)

@@ -24,6 +24,7 @@ KEYS = {
     "next_attempt",
     "last_exit",
     "problems",
+    "resources",
 }
 RUNS = Instance(name="w1", app="foo", branch="b1")
 DISABLED = Instance(name="w2", app="foo", branch="b1", is_enabled=False)

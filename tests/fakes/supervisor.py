@@ -58,6 +58,7 @@ class FakeSupervisor:
             "next_attempt": None,
             "last_exit": None,
             "problems": [],
+            "resources": None,
             **self.statuses.get(instance.name, {}),
         }
 

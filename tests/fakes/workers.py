@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from cyme.interfaces import IWorkers
+from cyme.limits import Resources
 from cyme.planning import Desired, Exit, Phase, Process
 
 
@@ -21,6 +22,9 @@ class FakeWorkers:
     :ivar stopped: the names that were told to stop, in order; one that is told twice is there once.
     :ivar folder_names: the names that have a folder.
     :ivar lines: worker name -> its log.
+    :ivar rss: worker name -> its resident memory in bytes; 50 MiB for those that are not there.
+    :ivar unmeasurable: the error that `resources` fails with, or None.
+    :ivar measured: how often `resources` was asked for.
     :ivar refuse: the error that `start` raises, or None.
     :ivar released: whether `release` was called.
     :ivar hurried: whether `hurry` was called.
@@ -37,6 +41,9 @@ class FakeWorkers:
         self.stopped: list[str] = []
         self.folder_names: set[str] = set()
         self.lines: dict[str, tuple[str, ...]] = {}
+        self.rss: dict[str, int] = {}
+        self.unmeasurable: Exception | None = None
+        self.measured = 0
         self.refuse: OSError | None = None
         self.released = False
         self.hurried = False
@@ -113,6 +120,18 @@ class FakeWorkers:
 
     def processes(self) -> Mapping[str, Process]:
         return dict(self._living)
+
+    def resources(self) -> Deferred[Mapping[str, Resources]]:
+        self.measured += 1
+        if self.unmeasurable is not None:
+            return fail(self.unmeasurable)
+        now = self._clock.seconds()
+        return succeed(
+            {
+                name: Resources(rss=self.rss.get(name, 50 << 20), cpu_seconds=1.0, at=now)
+                for name in self._living
+            }
+        )
 
     def subscribe(self, *, ready: Callable[[str], None], ended: Callable[[str, Exit], None]) -> None:
         self._subscribers.append((ready, ended))

@@ -10,11 +10,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.planning import Desired
+from cyme.workers.resources import Usage
 from cyme.workers.service import Workers
 from tests.contracts.launcher import make_launcher_tests
 from tests.contracts.workers import make_workers_tests
 from tests.fakes.launcher import FakeLauncher
 from tests.fakes.workers import FakeWorkers
+
+USAGE = Usage(rss=50 << 20, cpu_seconds=1.0, processes=2, open_files=9, open_files_limit=1024)
 
 
 class OverFakeLauncher:
@@ -32,7 +35,13 @@ class OverFakeLauncher:
 
     def make(self) -> Workers:
         return Workers(
-            self.clock, self.launcher, self.root, celery_loglevel="INFO", env={}, in_thread=execute
+            self.clock,
+            self.launcher,
+            self.root,
+            celery_loglevel="INFO",
+            env={},
+            in_thread=execute,
+            measure=lambda pids: dict.fromkeys(pids, USAGE),
         )
 
     def advance(self, seconds: float) -> None:
