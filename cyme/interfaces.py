@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cyme.declarations import App, Declaration, Instance, Queue
     from cyme.events import Event
     from cyme.faults import Unreadable
+    from cyme.limits import Resources
     from cyme.planning import ConsumedQueue, Desired, Exit, Process, QueueCount
 
 
@@ -242,6 +243,12 @@ class IWorkers(Interface):
     def processes() -> Mapping[str, Process]:
         """The living workers now, by instance name; a copy."""
 
+    def resources() -> Deferred[Mapping[str, Resources]]:
+        """Measure the living workers, each with its whole tree, off the reactor's thread.
+
+        Fires with instance name -> what it takes, for those that lived all the while.
+        """
+
     def subscribe(
         *,
         ready: Callable[[str], None],
@@ -365,7 +372,8 @@ class ISupervisor(Interface):
         """How an instance of this branch is: JSON-able; `state` is a `planning.State`.
 
         Keys: `state`, `pid`, `node`, `started_at`, `last_pong`, `last_exit`,
-        `failures`, `next_attempt`, `draining`, `problems`.
+        `failures`, `next_attempt`, `draining`, `problems`, and `resources` with the keys of
+        `limits.Resources`, null while nothing was measured.
         """
 
     def settled(name: str, timeout: float) -> Deferred[None]:

@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 from attrs import evolve, field, frozen
 
+from cyme.limits import Resources, over_age, over_memory
+
 #: Celery pools that `autoscale` can grow and shrink; the others die of it (failure-modes F7).
 GROWING_POOLS = frozenset({"prefork", "processes"})
 
@@ -229,6 +231,8 @@ class Observed:
     :ivar leftovers: whether a folder of it lies in the root folder.
     :ivar quarantined: queues that the broker refused to declare as they are declared.
     :ivar draining: whether it is being emptied before it is stopped.
+    :ivar resources: what the worker took when it was last measured; None if it never was.
+    :ivar may_replace: whether no other worker of its app is being replaced for a limit.
     """
 
     process: Process | None = None
@@ -238,6 +242,8 @@ class Observed:
     leftovers: bool = False
     quarantined: frozenset[str] = frozenset()
     draining: bool = False
+    resources: Resources | None = None
+    may_replace: bool = True
 
 
 @frozen(kw_only=True)
@@ -279,6 +285,7 @@ class Stop:
     :ivar until: when its tasks must have ended, seconds since the epoch; None for as long as
         every stop may take.
     :ivar dumps: whether its stacks are taken first: it is stopped because nothing moves in it.
+    :ivar in_turn: whether it is for a limit: of one app, one worker at a time is replaced so.
     """
 
     name: str
@@ -287,6 +294,7 @@ class Stop:
     drains: bool = True
     until: float | None = None
     dumps: bool = False
+    in_turn: bool = False
 
 
 @frozen
@@ -398,6 +406,9 @@ def plan(
     stalled = stall(desired, observed, now, policy)
     if stalled is not None:
         return (Stop(name, stalled, failed=True, drains=False, dumps=True),)
+    replacement = _replacement(process, desired, observed, now, policy)
+    if replacement is not None and observed.may_replace:
+        return (replacement,)
     if process.phase is Phase.RUNNING and observed.broker_up and now >= history.retry_at:
         if observed.heard.uncounted >= policy.deaf_after:
             deaf = f"deaf: the broker counts no consumer of {desired.private_queue}"
@@ -443,6 +454,26 @@ def stall(desired: Desired, observed: Observed, now: float, policy: Policy) -> s
     if progress.at - since < limit:
         return None
     return f"stalled: {progress.reserved} tasks are reserved, and none began for {progress.at - since:.0f} s"
+
+
+def _replacement(
+    process: Process, desired: Desired, observed: Observed, now: float, policy: Policy
+) -> Stop | None:
+    """Stop a worker that is over a limit, so that it starts anew.
+
+    One that is over its limit of memory as soon as it is up would be so for ever: that is a
+    failure, which backs off (failure-modes F17). Age alone is no reason to take down a worker
+    while its broker is away (F13), or before it has run at all.
+    """
+    age = now - process.started_at
+    reason = over_memory(desired.max_memory, observed.resources)
+    if reason is not None:
+        return Stop(desired.name, reason, failed=age < policy.stable_after, in_turn=True)
+    if process.phase is Phase.RUNNING and observed.broker_up:
+        reason = over_age(desired.max_age, age)
+        if reason is not None:
+            return Stop(desired.name, reason, in_turn=True)
+    return None
 
 
 def _corrections(desired: Desired, observed: Observed, policy: Policy) -> tuple[Step, ...]:

@@ -100,4 +100,5 @@ def lost() -> dict[str, Any]:
         "last_exit": None,
         "draining": None,
         "problems": ["its branch is away"],
+        "resources": None,
     }

@@ -54,6 +54,7 @@ from cyme.supervisor.health import Evidence, health_of
 from cyme.supervisor.hearing import answered
 from cyme.supervisor.questions import Questions
 from cyme.supervisor.resolving import Defaults, consumed
+from cyme.supervisor.sampling import Sampler
 from cyme.supervisor.status import signal_name, status_of
 from cyme.supervisor.tracking import Tracked
 from cyme.supervisor.world import World
@@ -123,6 +124,7 @@ class Supervisor(Service):
             policy=policy,
             look_at=self.wake,
         )
+        self._sampler = Sampler(clock, catalogue, workers, self._world, interval=interval, look_at=self.wake)
         self._due: set[str] = set()
         self._pass_at: IDelayedCall | None = None
         self._loop = LoopingCall(self._checks.full)
@@ -155,6 +157,7 @@ class Supervisor(Service):
         self._run_loop()
         if self.running:
             self._stall_watch.start(STALL_WATCH_INTERVAL, now=False)
+            self._sampler.start()
 
     def _run_loop(self) -> None:
         """Run the loop for ever; `Checks.full` never fails, but a loop that ended would go unnoticed."""
@@ -179,6 +182,7 @@ class Supervisor(Service):
             if loop.running:
                 loop.stop()
         self._checks.stop()
+        self._sampler.stop()
         self._delays.call_off_all()
         for tracked in list(self._world.tracked().values()):
             for job in (tracked.ladder, tracked.lane):
@@ -284,6 +288,7 @@ class Supervisor(Service):
         tracked.problem = tracked.stop_failed
         tracked.stop_failed = None
         tracked.heard = SILENT
+        tracked.resources = None
         tracked.history = after_exit(
             tracked.history, exit, failed=failed, jitter=self._jitter(), policy=self._policy
         )
@@ -382,6 +387,8 @@ class Supervisor(Service):
         self._set_timer(tracked, now)
         if steps:
             tracked.busy = True
+            if isinstance(steps[0], Stop) and steps[0].in_turn and desired is not None:
+                self._world.take_turn(desired)
             lane = Deferred.fromCoroutine(self._run(steps, desired, tracked))
             tracked.lane = lane if tracked.busy else None
             lane.addErrback(self._broke, tracked)

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from attrs import asdict
+
 from cyme.planning import Desired, Exit, Observed, Policy, State, state_of
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def status_of(
         "last_exit": exit_details(tracked.history.last_exit, tracked.last_words),
         "draining": draining(tracked.draining),
         "problems": problems(tracked),
+        "resources": asdict(tracked.resources) if tracked.resources is not None else None,
     }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from cyme.limits import Resources
 from cyme.planning import BLANK, SILENT, Heard, History, QueueCount
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Tracked:
     :ivar counted_at: when that was, seconds since the epoch; None for never.
     :ivar examined_at: when somebody last asked for its health, seconds since the epoch.
     :ivar last_words: the last lines of the log of a life that failed.
+    :ivar resources: what its worker took when it was last measured.
     :ivar leftovers: whether a folder of a deleted instance is still there.
     :ivar problem: what the last step failed with.
     :ivar waiters: fired when there is nothing left to do for the instance.
@@ -51,6 +53,7 @@ class Tracked:
     counted_at: float | None = None
     examined_at: float = 0.0
     last_words: tuple[str, ...] = ()
+    resources: Resources | None = None
     leftovers: bool = False
     problem: str | None = None
     waiters: list[Deferred[None]] = field(factory=list)

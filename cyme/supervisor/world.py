@@ -54,6 +54,8 @@ class World:
         self._branch_id = branch_id
         self._defaults = defaults
         self._memory: dict[str, Tracked] = {}
+        # App -> whose worker is being replaced for a limit, and which process that was.
+        self._turns: dict[str, tuple[str, int]] = {}
 
     def track(self, name: str) -> Tracked:
         """The memory of an instance; a new one if there was none."""
@@ -66,6 +68,7 @@ class World:
     def forget(self, name: str) -> None:
         """Drop the memory of an instance."""
         self._memory.pop(name, None)
+        self._turns = {app: turn for app, turn in self._turns.items() if turn[0] != name}
 
     def facts(self, name: str) -> tuple[Desired | None, Observed]:
         """What an instance should be, and what is known of it now; creates no memory."""
@@ -80,7 +83,27 @@ class World:
             leftovers=tracked.leftovers,
             quarantined=frozenset(tracked.quarantined),
             draining=tracked.draining is not None,
+            resources=tracked.resources,
+            may_replace=desired is None or self._may_replace(desired),
         )
+
+    def take_turn(self, desired: Desired) -> None:
+        """Take note that a worker is about to be replaced for a limit: others of its app wait."""
+        process = self._workers.processes().get(desired.name)
+        if process is not None:
+            self._turns[desired.app] = (desired.name, process.pid)
+
+    def _may_replace(self, desired: Desired) -> bool:
+        """Whether no other worker of its app is being replaced for a limit."""
+        name, pid = self._turns.get(desired.app, (desired.name, 0))
+        if name == desired.name:
+            return True
+        process = self._workers.processes().get(name)
+        if process is not None:
+            return not (process.pid == pid or process.phase is Phase.STARTING)
+        # It is started again in a moment, unless nobody wants that, or it failed and may back off.
+        other, tracked = self.desired(name), self._memory.get(name)
+        return other is None or not other.is_enabled or tracked is None or tracked.history.failures > 0
 
     def node(self, name: str) -> str:
         """The Celery node name of an instance."""

@@ -27,6 +27,7 @@ KEYS = {
     "last_exit",
     "draining",
     "problems",
+    "resources",
 }
 #: The keys of the health that the API shows.
 HEALTH_KEYS = {"verdict", "reason", "state", "process", "pong", "consumers", "progress", "drift", "at"}

@@ -207,6 +207,19 @@ def make_workers_tests(fixture: Callable[[SynchronousTestCase], WorkersFixture])
             self.assertEqual(self.workers.processes(), {})
             self.assertEqual(self.ended, [])
 
+        def test_resources(self) -> None:
+            """Each worker that lives is measured, and nobody where none does."""
+            self.assertEqual(self.successResultOf(self.workers.resources()), {})
+            for name in ("w1", "w2"):
+                self.workers.start(desired(name))
+            self.fixture.advance(LIFETIME)
+            self.fixture.end("w2", status=0)
+            [(name, found)] = self.successResultOf(self.workers.resources()).items()
+            self.assertEqual(name, "w1")
+            self.assertGreater(found.rss, 0)
+            self.assertGreaterEqual(found.processes, 1)
+            self.assertGreaterEqual(found.at, LIFETIME)
+
         def test_folders(self) -> None:
             """A worker that was started has a folder until it is removed, and can be started again."""
             self.workers.start(desired())

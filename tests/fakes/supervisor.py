@@ -64,6 +64,7 @@ class FakeSupervisor:
             "last_exit": None,
             "draining": None,
             "problems": [],
+            "resources": None,
             **self.statuses.get(instance.name, {}),
         }
 

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from cyme.errors import NoDump
 from cyme.interfaces import IWorkers
+from cyme.limits import Resources
 from cyme.planning import Desired, Exit, Phase, Process
 
 
@@ -25,6 +26,9 @@ class FakeWorkers:
     :ivar lines: worker name -> its log.
     :ivar process_states: worker name -> the letter of its state; those that are not here sleep.
     :ivar stacks: worker name -> what it prints; without an entry it prints nothing.
+    :ivar rss: worker name -> its resident memory in bytes; 50 MiB for those that are not there.
+    :ivar unmeasurable: the error that `resources` fails with, or None.
+    :ivar measured: how often `resources` was asked for.
     :ivar refuse: the error that `start` raises, or None.
     :ivar released: whether `release` was called.
     :ivar hurried: whether `hurry` was called.
@@ -44,6 +48,9 @@ class FakeWorkers:
         self.lines: dict[str, tuple[str, ...]] = {}
         self.process_states: dict[str, str] = {}
         self.stacks: dict[str, str] = {}
+        self.rss: dict[str, int] = {}
+        self.unmeasurable: Exception | None = None
+        self.measured = 0
         self.refuse: OSError | None = None
         self.released = False
         self.hurried = False
@@ -124,6 +131,18 @@ class FakeWorkers:
 
     def process_state(self, name: str) -> str | None:
         return self.process_states.get(name, "S") if name in self._living else None
+
+    def resources(self) -> Deferred[Mapping[str, Resources]]:
+        self.measured += 1
+        if self.unmeasurable is not None:
+            return fail(self.unmeasurable)
+        now = self._clock.seconds()
+        return succeed(
+            {
+                name: Resources(rss=self.rss.get(name, 50 << 20), cpu_seconds=1.0, at=now)
+                for name in self._living
+            }
+        )
 
     def subscribe(self, *, ready: Callable[[str], None], ended: Callable[[str, Exit], None]) -> None:
         self._subscribers.append((ready, ended))

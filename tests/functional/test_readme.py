@@ -20,7 +20,7 @@ README = Path(cyme.__file__).resolve().parent.parent / "README.rst"
 #: The statuses of the session's requests, in their order.
 STATUSES = {
     "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 200, 400],
-    "Your own Celery application": [201],
+    "Your own Celery application": [201, 200],
     "What happened, and why": [200],
 }
 
@@ -69,8 +69,9 @@ class ReadmeTests:
 
     async def test_own_application(self: Any) -> None:
         """An application with a Celery app of its own is created as the README says."""
-        [body] = await self.session("Your own Celery application")
+        body, limited = await self.session("Your own Celery application")
         self.assertEqual(body["celery_app"], "proj.celery:app")
+        self.assertEqual((limited["max_memory"], limited["max_age"]), (3 << 29, 86_400.0))
 
     async def test_what_happened(self: Any) -> None:
         """The why-log is read as the README says."""

@@ -31,13 +31,14 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "events": frozenset(),
     "faults": frozenset(),
     "inflight": frozenset(),
-    "interfaces": frozenset({"events", "faults", "planning"}),
+    "interfaces": frozenset({"events", "faults", "limits", "planning"}),
+    "limits": frozenset(),
     "logs": frozenset(),
     "models": frozenset(),
     "naming": frozenset(),
     "narration": frozenset(),
     "options": frozenset({"readers", "settings"}),
-    "planning": frozenset(),
+    "planning": frozenset({"limits"}),
     "presence": frozenset({"actors"}),
     "readers": frozenset({"addresses", "brokers"}),
     "remote": frozenset({"brokers", "planning"}),
@@ -46,10 +47,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "stalls": frozenset(),
     "stopsignals": frozenset(),
     "store": frozenset({"events", "faults", "models"}),
-    "supervisor": frozenset({"planning"}),
+    "supervisor": frozenset({"limits", "planning"}),
     "tasks": frozenset(),
     "watchdog": frozenset(),
-    "workers": frozenset({"planning"}),
+    "workers": frozenset({"limits", "planning"}),
 }
 
 #: The one place that names concrete classes together.
@@ -79,6 +80,7 @@ LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
 LIBRARY_NOT_IN: dict[str, frozenset[str]] = {
     "declarations": frozenset({"twisted"}),
     "errors": frozenset({"twisted"}),
+    "limits": frozenset({"twisted"}),
     "models": frozenset({"twisted"}),
     "planning": frozenset({"twisted"}),
     "tasks": frozenset({"twisted", "zope"}),

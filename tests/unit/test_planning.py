@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from cyme.limits import Resources
 from cyme.planning import (
     BLANK,
     SILENT,
@@ -78,6 +79,11 @@ def observed(**changes: Any) -> Observed:
     return Observed(**{**values, **changes})
 
 
+def takes(mebibytes: int) -> Resources:
+    """What a worker takes that needs so much memory."""
+    return Resources(rss=mebibytes << 20, cpu_seconds=1.0, at=NOW)
+
+
 def steps(wanted: Desired | None, seen: Observed, history: History = BLANK, now: float = NOW) -> list[Any]:
     """The plan for `w1`."""
     return list(plan("w1", wanted, seen, history, now, POLICY))
@@ -142,6 +148,53 @@ class PlanTests(SynchronousTestCase):
         wanted = desired(max_memory=1 << 30, max_age=1e6, stall_timeout=60.0)
         self.assertEqual(wanted.fingerprint, desired().fingerprint)
         self.assertEqual(steps(wanted, observed()), [])
+
+    def test_max_memory(self) -> None:
+        """A worker over its limit of memory is replaced, whatever its broker does; the figures are said."""
+        wanted = desired(max_memory=100 << 20)
+        for seen, expected in (
+            ({"resources": takes(101)}, True),
+            ({"resources": takes(101), "broker_up": False}, True),
+            ({"resources": takes(101), "process": process(phase=Phase.STARTING, started_at=NOW - 50)}, True),
+            ({"resources": takes(101), "process": process(phase=Phase.STOPPING)}, False),
+            ({"resources": takes(101), "may_replace": False}, False),
+            ({"resources": takes(100)}, False),
+            ({"resources": None}, False),
+        ):
+            found = steps(wanted, observed(**seen))
+            self.assertEqual(bool(found), expected, seen)
+            for step in found:
+                reason = "it takes 101.0 MiB, over its max_memory of 100.0 MiB"
+                self.assertEqual(step, Stop("w1", reason, in_turn=True))
+        self.assertEqual(steps(desired(), observed(resources=takes(1 << 20))), [])
+
+    def test_memory_at_once(self) -> None:
+        """A worker over its limit of memory before it has lived long enough has failed (F17)."""
+        wanted = desired(max_memory=100 << 20)
+        for age, failed in ((POLICY.stable_after - 0.1, True), (POLICY.stable_after, False)):
+            seen = observed(process=process(started_at=NOW - age), resources=takes(200))
+            [step] = steps(wanted, seen)
+            self.assertEqual(step.failed, failed)
+
+    def test_max_age(self) -> None:
+        """A worker that runs is replaced when it is too old, but not while its broker is away."""
+        wanted = desired(max_age=50.0)
+        stop = [Stop("w1", "it is 100 s old, over its max_age of 50 s", in_turn=True)]
+        for seen, expected in (
+            ({}, stop),
+            ({"process": process(started_at=NOW - 49.9)}, []),
+            ({"process": process(phase=Phase.STARTING, started_at=NOW - 55)}, []),
+            ({"process": process(phase=Phase.STOPPING)}, []),
+            ({"broker_up": False}, []),
+            ({"broker_up": None}, []),
+            ({"may_replace": False}, []),
+        ):
+            self.assertEqual(steps(wanted, observed(**seen)), expected, seen)
+
+    def test_waiting_for_its_turn(self) -> None:
+        """A worker that waits to be replaced is corrected meanwhile."""
+        wanted = desired(max_age=100.0, queues=(TASKS,))
+        self.assertEqual(steps(wanted, observed(may_replace=False)), [AddConsumer("w1", TASKS)])
 
     def test_live_changes(self) -> None:
         """Queues and the range of a pool that can grow change without a restart."""

@@ -88,7 +88,7 @@ class SupervisorTestCase(SynchronousTestCase):
     def run_instance(self, name: str = "w1", **values: Any) -> Any:
         """Declare an instance, let its worker start and answer."""
         node = self.remote.node(BROKER, f"{name}@host")
-        self.declare(Instance(name=name, app="foo", branch="b1", **values))
+        self.declare(Instance(name=name, branch="b1", **{"app": "foo", **values}))
         self.turn(0.2)
         self.workers.say_ready(name)
         self.turn(0.2)

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.planning import Desired
 from cyme.workers.proc import Condition
+from cyme.workers.resources import Usage
 from cyme.workers.service import Workers
 from tests.contracts.launcher import make_launcher_tests
 from tests.contracts.workers import STACKS, make_workers_tests
@@ -26,6 +27,9 @@ def printed(stacks: str) -> str:
     """What Celery prints of one thread, in which `stacks` stands."""
     rule = "=" * 49 + "\n"
     return f"{stacks}{rule}LOCAL VARIABLES\n{rule}{{'password': 'secret'}}\n\n\n"
+
+
+USAGE = Usage(rss=50 << 20, cpu_seconds=1.0, processes=2, open_files=9, open_files_limit=1024)
 
 
 class OverFakeLauncher:
@@ -50,6 +54,7 @@ class OverFakeLauncher:
             env={},
             in_thread=execute,
             condition=lambda pid: CATCHES,
+            measure=lambda pids: dict.fromkeys(pids, USAGE),
         )
 
     def advance(self, seconds: float) -> None:
