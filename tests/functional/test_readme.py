@@ -21,6 +21,7 @@ README = Path(cyme.__file__).resolve().parent.parent / "README.rst"
 STATUSES = {
     "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 200, 400],
     "Your own Celery application": [201, 200],
+    "Is it well?": [201, 201, 200, 200, 200],
     "What happened, and why": [200],
 }
 
@@ -72,6 +73,12 @@ class ReadmeTests:
         body, limited = await self.session("Your own Celery application")
         self.assertEqual(body["celery_app"], "proj.celery:app")
         self.assertEqual((limited["max_memory"], limited["max_age"]), (3 << 29, 86_400.0))
+
+    async def test_is_it_well(self: Any) -> None:
+        """A worker that runs is well, and drains, as the README says."""
+        bodies = await self.session("Is it well?")
+        self.assertEqual(bodies[2]["verdict"], "ok")
+        self.assertEqual((bodies[3]["state"], bodies[3]["draining"]), ("disabled", None))
 
     async def test_what_happened(self: Any) -> None:
         """The why-log is read as the README says."""
