@@ -93,6 +93,7 @@ class Executor:
         )
         self._record("stopping", step.name, reason=step.reason)
         tracked.stop_failed = step.reason if step.failed else None
+        tracked.stop_cause = step.cause
         stopped = self._workers.stop(step.name)
         if desired is not None:
             self._questions.wake(desired)

@@ -29,9 +29,9 @@ from zope.interface import implementer
 
 from cyme.declarations import App, Declaration, Instance, Queue
 from cyme.errors import BrokerAway, NoSuchInstance, NoSuchQueue
+from cyme.exits import Reason
 from cyme.interfaces import ISupervisor
 from cyme.planning import (
-    SILENT,
     CleanUp,
     Desired,
     Exit,
@@ -43,17 +43,20 @@ from cyme.planning import (
     Step,
     Stop,
     after_exit,
+    broker_returned,
     forgiven,
     plan,
     state_of,
 )
 from cyme.supervisor.checks import Checks
 from cyme.supervisor.delays import Delays
+from cyme.supervisor.endings import Endings
 from cyme.supervisor.executing import Executor, StepFailed
 from cyme.supervisor.hearing import answered
+from cyme.supervisor.oomkills import OomWatch
 from cyme.supervisor.questions import Questions
 from cyme.supervisor.resolving import Defaults, consumed
-from cyme.supervisor.status import signal_name, status_of
+from cyme.supervisor.status import status_of
 from cyme.supervisor.tracking import Tracked
 from cyme.supervisor.world import World
 
@@ -64,8 +67,6 @@ if TYPE_CHECKING:
 
 #: Seconds until a command that failed is tried again.
 RETRY_AFTER = 5.0
-#: Lines of a worker's log that are kept of its end.
-LAST_WORDS = 20
 #: Instances looked at in one go before the reactor gets its turn.
 LOOKS_AT_ONCE = 50
 #: The states in which there is nothing to wait for.
@@ -79,6 +80,7 @@ class Supervisor(Service):
     :param interval: seconds between two full checks.
     :param jitter: gives numbers from 0 to 1, for back-off.
     :param defaults: asked at each look, because the default broker may be chosen late.
+    :param oom_kills: how often the kernel has killed for want of memory, None if that is not known.
     """
 
     _log = Logger()
@@ -96,6 +98,7 @@ class Supervisor(Service):
         interval: float,
         policy: Policy,
         jitter: Callable[[], float],
+        oom_kills: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._catalogue = catalogue
@@ -120,9 +123,19 @@ class Supervisor(Service):
             policy=policy,
             look_at=self.wake,
         )
+        self._oom = OomWatch(oom_kills)
+        self._endings = Endings(
+            workers,
+            self._delays,
+            self._oom,
+            policy=policy,
+            jitter=jitter,
+            record=self._record,
+            look=self._look,
+        )
         self._due: set[str] = set()
         self._pass_at: IDelayedCall | None = None
-        self._loop = LoopingCall(self._checks.full)
+        self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
         workers.subscribe(ready=self._worker_ready, ended=self._worker_ended)
         remote.subscribe(self._broker_changed)
@@ -141,6 +154,7 @@ class Supervisor(Service):
 
     async def _begin(self, names: Sequence[str]) -> None:
         adopted = await self._workers.adopt(names)
+        self._world.supervised_since = self._clock.seconds()
         if adopted:
             self._log.info(
                 "{{Supervisor}} adopted {count} workers: {names}", count=len(adopted), names=adopted
@@ -158,6 +172,10 @@ class Supervisor(Service):
 
         if self.running:
             self._loop.start(self._interval, now=True).addErrback(ended)
+
+    def _tick(self) -> Deferred[None]:
+        self._oom.refresh()
+        return self._checks.full()
 
     def stopService(self) -> None:
         """Stop supervising; workers are left as they are."""
@@ -243,39 +261,8 @@ class Supervisor(Service):
 
     def _worker_ended(self, name: str, exit: Exit) -> None:
         tracked = self._world.track(name)
-        failed = not exit.expected or tracked.stop_failed is not None
-        tracked.problem = tracked.stop_failed
-        tracked.stop_failed = None
-        tracked.heard = SILENT
-        tracked.history = after_exit(
-            tracked.history, exit, failed=failed, jitter=self._jitter(), policy=self._policy
-        )
         self._end_ladder(tracked)
-        self._look(name)
-        self._note_end(tracked, exit, failed)
-
-    def _note_end(self, tracked: Tracked, exit: Exit, failed: bool) -> None:
-        """Log a worker's end and keep its last words; after its replacement is on its way."""
-        note = self._log.warn if failed else self._log.info
-        note(
-            "{{Supervisor}} {name} ended: status {status}, signal {signal}, after {lived} s",
-            name=tracked.name,
-            status=exit.status,
-            signal=exit.signal,
-            lived=round(exit.lived, 3),
-        )
-        end = {"status": exit.status, "signal": signal_name(exit.signal), "lived": round(exit.lived, 3)}
-        if not failed or not self.running:
-            self._record("ended", tracked.name, expected=True, **end)
-        else:
-
-            def keep(lines: tuple[str, ...]) -> None:
-                tracked.last_words = lines
-                self._record("ended", tracked.name, expected=False, log=lines, **end)
-
-            self._workers.log_tail(tracked.name, LAST_WORDS).addCallback(keep).addErrback(
-                lambda failure: self._log.failure("no last words of {name}", failure, name=tracked.name)
-            )
+        self._endings.ended(tracked, exit, supervised=bool(self.running))
 
     def _broker_changed(self, broker: str, reachable: bool) -> None:
         affected = [one.name for one in self._world.all_desired() if one.broker == broker]
@@ -283,6 +270,8 @@ class Supervisor(Service):
             for name in affected:
                 self._record("broker-back" if reachable else "broker-away", name)
         if reachable:
+            for tracked in [self._world.track(name) for name in affected]:
+                tracked.history = broker_returned(tracked.history)
             self._log.info("{{Supervisor}} the broker of {count} instances answers", count=len(affected))
             self._checks.broker_revived(broker)
             self._delays.later(self._policy.wait_after_broker_revived + 0.1, self.wake)
@@ -334,7 +323,7 @@ class Supervisor(Service):
 
     def _look(self, name: str) -> None:
         tracked = self._world.track(name)
-        if tracked.busy or not self.running:
+        if tracked.busy or tracked.examining is not None or not self.running:
             return
         desired, observed = self._world.facts(name)
         now = self._clock.seconds()
@@ -376,7 +365,12 @@ class Supervisor(Service):
             never = Exit(status=None, signal=None, at=now, lived=0.0, expected=False)
             history = evolve(tracked.history, failures=max(1, tracked.history.failures))
             tracked.history = after_exit(
-                history, never, failed=True, jitter=self._jitter(), policy=self._policy
+                history,
+                never,
+                failed=True,
+                jitter=self._jitter(),
+                policy=self._policy,
+                reason=Reason.NOT_STARTED,
             )
         elif isinstance(first, CleanUp):
             # The next full check finds the folder again; a broker that is gone for good is

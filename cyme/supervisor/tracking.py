@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from cyme.exits import Reason
 from cyme.planning import BLANK, SILENT, Heard, History
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ class Tracked:
     :ivar timer: the next look that time alone makes necessary.
     :ivar quarantined: queue name -> why the broker refused its declaration.
     :ivar stop_failed: why the stop that runs now counts as a failed life; None when it does not.
+    :ivar stop_cause: the name of that reason.
+    :ivar examining: pending while the end of the last life is looked into, before which the
+        instance is not started.
+    :ivar ailment: what a silent worker suffers from, as far as its log tells, and since when.
     :ivar last_words: the last lines of the log of a life that failed.
     :ivar leftovers: whether a folder of a deleted instance is still there.
     :ivar problem: what the last step failed with.
@@ -38,6 +43,10 @@ class Tracked:
     timer: IDelayedCall | None = None
     quarantined: dict[str, str] = field(factory=dict)
     stop_failed: str | None = None
+    stop_cause: Reason = Reason.UNRESPONSIVE
+    examining: IDelayedCall | None = None
+    ailment: Reason | None = None
+    ailing_since: float = 0.0
     last_words: tuple[str, ...] = ()
     leftovers: bool = False
     problem: str | None = None

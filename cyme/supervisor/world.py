@@ -23,7 +23,10 @@ class World:
     """The instances of one branch.
 
     :param defaults: asked at each look, because the default broker may be chosen late.
+    :ivar supervised_since: see `cyme.planning.Observed`.
     """
+
+    supervised_since = 0.0
 
     def __init__(
         self,
@@ -64,6 +67,9 @@ class World:
             broker_revived_at=self._remote.revived_at(broker) if broker is not None else None,
             leftovers=tracked.leftovers,
             quarantined=frozenset(tracked.quarantined),
+            supervised_since=self.supervised_since,
+            ailment=tracked.ailment,
+            ailing_since=tracked.ailing_since,
         )
 
     def node(self, name: str) -> str:

@@ -178,14 +178,14 @@ class LifeTests(SupervisorTestCase):
         self.start()
         self.declare(Instance(name="w1", app="foo", branch="b1"))
         self.turn()
-        self.workers.lines["w1"] = ("Traceback", "ImportError: no module named proj")
+        self.workers.lines["w1"] = ("Traceback", "KeyError: 'proj'")
         for _ in range(2):
             self.workers.end("w1", status=1)
         status = self.status()
         self.assertEqual((status["state"], status["failures"]), ("backoff", 2))
         self.assertEqual(status["next_attempt"], self.clock.seconds() + 1)
         self.assertEqual(status["last_exit"]["status"], 1)
-        self.assertIn("ImportError: no module named proj", status["last_exit"]["log"])
+        self.assertIn("KeyError: 'proj'", status["last_exit"]["log"])
         self.assertEqual(len(self.workers.started), 2)
         self.turn(1.1)
         self.assertEqual(len(self.workers.started), 3)
@@ -299,6 +299,22 @@ class LifeTests(SupervisorTestCase):
         self.assertEqual(self.state(), "running")
         self.workers.end("w1")
         self.assertEqual([one.name for one in self.workers.started], ["w1"])
+
+    def test_adopt_an_old_worker(self) -> None:
+        """A worker that was started long before the branch gets its time to answer when it is adopted."""
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.remote.node(BROKER, "w1@host")
+        self.remote.mute("w1@host")
+        desired = self.supervisor._world.desired("w1")
+        assert desired is not None
+        self.workers.leave_running(desired)
+        self.clock.advance(1000)
+        self.start()
+        self.turn(5)
+        self.assertEqual(self.workers.stopped, [])
+        self.remote.unmute("w1@host")
+        self.turn(2)
+        self.assertEqual(self.state(), "running")
 
     def test_adopted_orphan(self) -> None:
         """A worker whose instance was deleted while the branch was down is stopped."""
