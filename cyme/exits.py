@@ -135,8 +135,8 @@ EXPLANATIONS: Mapping[Reason, str] = {
         "its machine or network died; the start is tried again every few seconds."
     ),
     Reason.STALE_PIDFILE: (
-        "Celery found a pid file of a living process: the branch removes its own file before each start, so "
-        "if this stays, see who uses the file that --pidfile among the arguments names."
+        "Celery found a pid file of a living process: the branch removes the instance's file before each "
+        "start, so if this stays, somebody else writes it; the start is tried again every few seconds."
     ),
     Reason.BROKER_UNREACHABLE: (
         "The worker gave up because it could not reach its broker; it is started again when the broker can "
