@@ -339,7 +339,8 @@ class ISupervisor(Interface):
         """How an instance of this branch is: JSON-able; `state` is a `planning.State`.
 
         Keys: `state`, `pid`, `node`, `started_at`, `last_pong`, `last_exit`,
-        `failures`, `next_attempt`, `problems`.
+        `failures`, `next_attempt`, `problems`. `last_exit` is None or has, among others,
+        `reason`, a `cyme.exits.Reason`, and `explanation`, for people.
         """
 
     def settled(name: str, timeout: float) -> Deferred[None]:

@@ -90,4 +90,6 @@ class OomWatch:
         if now is None or self._before is None or now <= self._before:
             return False
         self._before += 1
+        if self._latest is not None:
+            self._latest = max(self._latest, self._before)
         return True

@@ -158,16 +158,12 @@ def _found(lines: Sequence[str], status: int | None) -> Finding | None:
 
 def _last_life(lines: Sequence[str]) -> tuple[int, bool]:
     """Where the last life begins, and whether it came as far as Celery's banner."""
-    has_banner = False
     for index in range(len(lines) - 1, -1, -1):
-        if _BEGINS.match(lines[index]):
-            return index, has_banner
         if _BANNER.match(lines[index]):
-            if has_banner:
-                # Of a life before, which had no line of ours.
-                return index + 1, True
-            has_banner = True
-    return 0, has_banner
+            return index, True
+        if _BEGINS.match(lines[index]):
+            return index, False
+    return 0, False
 
 
 def _unrecoverable(life: Sequence[str]) -> Finding | None:

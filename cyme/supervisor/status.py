@@ -23,6 +23,7 @@ def status_of(
     """Describe one instance; see `cyme.interfaces.ISupervisor.status`."""
     process = observed.process
     state = state_of(desired, observed, tracked.history, now, policy)
+    next_attempt = tracked.history.next_attempt
     return {
         "state": state.value,
         "pid": process.pid if process is not None else None,
@@ -30,7 +31,8 @@ def status_of(
         "started_at": process.started_at if process is not None else None,
         "last_pong": tracked.heard.pong_at,
         "failures": tracked.history.failures,
-        "next_attempt": tracked.history.next_attempt if state is State.BACKOFF else None,
+        # Who waits for the broker has no time of the next attempt.
+        "next_attempt": next_attempt if state is State.BACKOFF and next_attempt > now else None,
         "last_exit": exit_details(tracked.history, tracked.last_words),
         "problems": problems(tracked, state),
     }
