@@ -373,7 +373,8 @@ class ISupervisor(Interface):
 
         Keys: `state`, `pid`, `node`, `started_at`, `last_pong`, `last_exit`,
         `failures`, `next_attempt`, `draining`, `problems`, and `resources` with the keys of
-        `limits.Resources`, null while nothing was measured.
+        `limits.Resources`, null while nothing was measured. `last_exit` is None or has, among others,
+        `reason`, a `cyme.exits.Reason`, and `explanation`, for people.
         """
 
     def settled(name: str, timeout: float) -> Deferred[None]:

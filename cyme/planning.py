@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from attrs import evolve, field, frozen
 
+from cyme.exits import RULES, Reason, Waits
 from cyme.limits import Resources, over_age, over_memory
 
 #: Celery pools that `autoscale` can grow and shrink; the others die of it (failure-modes F7).
@@ -233,6 +234,10 @@ class Observed:
     :ivar draining: whether it is being emptied before it is stopped.
     :ivar resources: what the worker took when it was last measured; None if it never was.
     :ivar may_replace: whether no other worker of its app is being replaced for a limit.
+    :ivar supervised_since: when this life of the branch began to listen, seconds since the epoch;
+        workers that it adopts are older.
+    :ivar ailment: what a silent worker suffers from, if its log tells.
+    :ivar ailing_since: when that was found, seconds since the epoch.
     """
 
     process: Process | None = None
@@ -244,6 +249,9 @@ class Observed:
     draining: bool = False
     resources: Resources | None = None
     may_replace: bool = True
+    supervised_since: float = 0.0
+    ailment: Reason | None = None
+    ailing_since: float = 0.0
 
 
 @frozen(kw_only=True)
@@ -251,15 +259,19 @@ class History:
     """How the last lives of an instance's worker ended, and what follows from it.
 
     :ivar failures: lives in a row that ended unasked and were too short.
+    :ivar reason: why the last life ended.
     :ivar next_attempt: seconds since the epoch before which it is not started again.
     :ivar retry_at: seconds since the epoch before which no command is sent to it,
         because the last one failed.
+    :ivar awaits_broker: whether it is not started while its broker is known to be away.
     """
 
     failures: int = 0
     last_exit: Exit | None = None
+    reason: Reason | None = None
     next_attempt: float = 0.0
     retry_at: float = 0.0
+    awaits_broker: bool = False
 
 
 #: Of an instance that never ran.
@@ -286,6 +298,7 @@ class Stop:
         every stop may take.
     :ivar dumps: whether its stacks are taken first: it is stopped because nothing moves in it.
     :ivar in_turn: whether it is for a limit: of one app, one worker at a time is replaced so.
+    :ivar cause: why, by name, if it does.
     """
 
     name: str
@@ -295,6 +308,7 @@ class Stop:
     until: float | None = None
     dumps: bool = False
     in_turn: bool = False
+    cause: Reason = Reason.UNRESPONSIVE
 
 
 @frozen
@@ -355,6 +369,9 @@ class Policy:
         anew (failure-modes F1).
     :ivar deaf_after: such counts after which it is restarted.
     :ivar stable_after: a life as long as this makes the failures before it forgotten.
+    :ivar steady: the wait where it does not grow; jitter makes it up to twice as long.
+    :ivar consumer_timeout_grace: how long the running tasks of a worker may take after its
+        broker closed its channel (failure-modes F12); Celery takes no more and ends with them.
     """
 
     misses: int = 3
@@ -366,6 +383,8 @@ class Policy:
     stable_after: float = 30.0
     backoff_first: float = 1.0
     backoff_most: float = 60.0
+    steady: float = 5.0
+    consumer_timeout_grace: float = 3600.0
 
 
 def plan(
@@ -385,7 +404,8 @@ def plan(
     if process is None:
         if desired is None:
             return (CleanUp(name),) if observed.leftovers and now >= history.retry_at else ()
-        if desired.is_enabled and now >= history.next_attempt:
+        held = history.awaits_broker and observed.broker_up is False
+        if desired.is_enabled and now >= history.next_attempt and not held:
             return (Start(desired),)
         return ()
     if process.phase is Phase.STOPPING:
@@ -402,17 +422,18 @@ def plan(
         return (Stop(name, "what it is started with has changed"),)
     problem = silence(process, observed, now, policy)
     if problem is not None:
-        return (Stop(name, problem, failed=True, drains=False),)
+        cause = observed.ailment or Reason.UNRESPONSIVE
+        return (Stop(name, problem, failed=True, cause=cause, drains=False),)
     stalled = stall(desired, observed, now, policy)
     if stalled is not None:
-        return (Stop(name, stalled, failed=True, drains=False, dumps=True),)
+        return (Stop(name, stalled, failed=True, cause=Reason.STALLED, drains=False, dumps=True),)
     replacement = _replacement(process, desired, observed, now, policy)
     if replacement is not None and observed.may_replace:
         return (replacement,)
     if process.phase is Phase.RUNNING and observed.broker_up and now >= history.retry_at:
         if observed.heard.uncounted >= policy.deaf_after:
             deaf = f"deaf: the broker counts no consumer of {desired.private_queue}"
-            return (Stop(name, deaf, failed=True),)
+            return (Stop(name, deaf, failed=True, cause=Reason.DEAF),)
         return _corrections(desired, observed, policy)
     return ()
 
@@ -425,7 +446,7 @@ def silence(process: Process, observed: Observed, now: float, policy: Policy) ->
     """
     if not observed.broker_up:
         return None
-    heard_since = process.started_at
+    heard_since = max(process.started_at, observed.supervised_since)
     if observed.broker_revived_at is not None:
         if now < observed.broker_revived_at + policy.wait_after_broker_revived:
             return None
@@ -434,6 +455,10 @@ def silence(process: Process, observed: Observed, now: float, policy: Policy) ->
         if now - heard_since >= policy.start_timeout:
             return f"no pong within {policy.start_timeout:g} s of its start"
     elif observed.heard.missed >= policy.misses:
+        if observed.ailment is Reason.CONSUMER_TIMEOUT:
+            if now < observed.ailing_since + policy.consumer_timeout_grace:
+                return None
+            return f"its tasks still run {policy.consumer_timeout_grace:g} s after the consumer time-out"
         return f"unresponsive: {observed.heard.missed} questions in a row without an answer"
     return None
 
@@ -468,7 +493,8 @@ def _replacement(
     age = now - process.started_at
     reason = over_memory(desired.max_memory, observed.resources)
     if reason is not None:
-        return Stop(desired.name, reason, failed=age < policy.stable_after, in_turn=True)
+        failed = age < policy.stable_after
+        return Stop(desired.name, reason, failed=failed, cause=Reason.OVER_LIMIT, in_turn=True)
     if process.phase is Phase.RUNNING and observed.broker_up:
         reason = over_age(desired.max_age, age)
         if reason is not None:
@@ -503,30 +529,52 @@ def _corrections(desired: Desired, observed: Observed, policy: Policy) -> tuple[
     return tuple(steps)
 
 
-def after_exit(history: History, exit: Exit, *, failed: bool, jitter: float, policy: Policy) -> History:
-    """Draw the consequence of a life's end.
+def after_exit(
+    history: History,
+    exit: Exit,
+    *,
+    failed: bool,
+    jitter: float,
+    policy: Policy,
+    reason: Reason = Reason.CRASHED,
+) -> History:
+    """Draw the consequence of a life's end, by the rule of its reason (`cyme.exits.RULES`).
 
-    A first failure is made good at once; those that follow wait 1 s, 2 s, 4 s and so on
+    Most first failures are made good at once; those that follow wait 1 s, 2 s, 4 s and so on
     up to a minute, so that an instance which is out of control starts at most once a
     minute (requirements R89). A life of `policy.stable_after` starts the count anew.
 
     :param failed: whether the life ended otherwise than by a stop that was wanted.
-    :param jitter: from 0 to 1; lengthens the wait by up to a quarter, so that many
-        instances with one cause don't start in step.
+    :param jitter: from 0 to 1; lengthens the wait by up to a quarter (a steady one by up to
+        itself), so that many instances with one cause don't start in step.
+    :param reason: why it ended, if it failed.
     """
     if not failed:
-        return History(last_exit=exit)
-    before = 0 if exit.lived >= policy.stable_after else history.failures
-    delay = 0.0
-    if before:
-        exponent = min(before - 1, 16)
-        delay = min(policy.backoff_first * 2**exponent, policy.backoff_most) * (1 + jitter / 4)
-    return History(failures=before + 1, last_exit=exit, next_attempt=exit.at + delay)
+        return History(last_exit=exit, reason=Reason.STOPPED)
+    rule = RULES[reason]
+    was_stable = exit.lived >= policy.stable_after
+    before = 0 if was_stable else history.failures
+    is_first = was_stable or history.reason is not reason
+    waits = Waits(first=policy.backoff_first, most=policy.backoff_most, steady=policy.steady)
+    return History(
+        failures=before + 1 if rule.counts else before,
+        last_exit=exit,
+        reason=reason,
+        next_attempt=exit.at + rule.delay(before, is_first, jitter, waits),
+        awaits_broker=rule.awaits_broker,
+    )
 
 
 def forgiven(history: History) -> History:
     """The history after a user asked for a start: the failures before it don't delay it."""
-    return evolve(history, failures=0, next_attempt=0.0, retry_at=0.0)
+    return evolve(history, failures=0, next_attempt=0.0, retry_at=0.0, awaits_broker=False)
+
+
+def broker_returned(history: History) -> History:
+    """The history after the broker came back: who waited for it waits no longer."""
+    if history.reason in (Reason.BROKER_UNREACHABLE, Reason.BROKER_REFUSED):
+        return evolve(history, next_attempt=0.0, awaits_broker=False)
+    return history
 
 
 def state_of(
@@ -537,13 +585,16 @@ def state_of(
     if process is None:
         if desired is None or not desired.is_enabled:
             return State.DISABLED
-        return State.BACKOFF if now < history.next_attempt else State.STOPPED
+        held = history.awaits_broker and observed.broker_up is False
+        return State.BACKOFF if now < history.next_attempt or held else State.STOPPED
     if process.phase is Phase.STOPPING or observed.draining:
         return State.STOPPING
     if observed.broker_up is False:
         return State.UNKNOWN
     if process.phase is Phase.STARTING:
         return State.STARTING
+    if observed.ailment is not None and observed.heard.missed:
+        return State.UNRESPONSIVE
     if observed.heard.missed >= policy.misses:
         return State.UNRESPONSIVE if silence(process, observed, now, policy) else State.UNKNOWN
     revived_at, pong_at = observed.broker_revived_at, observed.heard.pong_at

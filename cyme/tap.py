@@ -112,6 +112,7 @@ def _assemble(
     from cyme.presence import Identity, Presence
     from cyme.remote import RemoteControl
     from cyme.store import SQLStore
+    from cyme.supervisor.oomkills import OomKills
     from cyme.supervisor.resolving import Defaults
     from cyme.supervisor.service import Supervisor
     from cyme.workers.service import Workers
@@ -143,6 +144,7 @@ def _assemble(
             wait_after_broker_revived=settings.wait_after_broker_revived,
         ),
         jitter=random.random,
+        oom_kills=OomKills().count,
     )
     presence = Presence(
         Identity(

@@ -20,6 +20,8 @@ from cyme.errors import BrokerAway
 from cyme.planning import Desired, Phase, Policy
 from cyme.supervisor.counting import Counting
 from cyme.supervisor.hearing import interrogated, missed
+from cyme.supervisor.questions import ANSWER_TIMEOUT
+from cyme.supervisor.reasons import LINES_READ, ailment_of
 from cyme.supervisor.resolving import brokers_of
 
 if TYPE_CHECKING:
@@ -225,6 +227,7 @@ class Checks:
                 answers = [replies.get(one.node) for replies in (queues, stats, active, reserved)]
                 if one.node in pings or any(answer is not None for answer in answers):
                     tracked.heard = interrogated(tracked.heard, now, *answers)
+                    tracked.ailment = None
                 elif self._should_have_answered(one):
                     if not closely:
                         tracked.heard = missed(tracked.heard)
@@ -232,12 +235,24 @@ class Checks:
                 yield None
 
         await self._cooperator.coiterate(take_note())
+        await gatherResults([self._run(self._examine_silent(name)) for name in silent])
         self._look_at([one.name for one in asked])
         again = set(silent) - self._to_ask_again
         if again and not self._stopped:
             self._log.info("{{Supervisor}} no answer from {names}", names=sorted(again)[:10])
             self._to_ask_again |= again
             self._delays.later(ASK_AGAIN_AFTER, self._ask_again, broker, again)
+
+    async def _examine_silent(self, name: str) -> None:
+        """Before a silent worker is condemned, see whether its log says what it suffers from."""
+        tracked = self._world.track(name)
+        if tracked.ailment is not None or tracked.heard.missed >= self._policy.misses:
+            return
+        read = self._workers.log_tail(name, LINES_READ)
+        ailment = ailment_of(await read.addTimeout(ANSWER_TIMEOUT, self._clock))
+        if ailment is not None and tracked.heard.missed:
+            tracked.ailment, tracked.ailing_since = ailment, self._clock.seconds()
+            self._log.warn("{{Supervisor}} {name} suffers from {what}", name=name, what=ailment.value)
 
     def _ask_again(self, broker: str, names: set[str]) -> None:
         self._to_ask_again -= names

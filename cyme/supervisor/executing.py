@@ -115,7 +115,7 @@ class Executor:
             "{{Supervisor}} {name} instance.shutdown: {reason}", name=step.name, reason=step.reason
         )
         self._record("stopping", step.name, reason=step.reason)
-        tracked.stop_failed = step.reason if step.failed else None
+        tracked.stop_failed, tracked.stop_cause = (step.reason if step.failed else None), step.cause
         now = self._clock.seconds()
         until = now + self._warm_timeout if step.until is None else step.until
         tracked.draining = Draining(since=now, deadline=until)

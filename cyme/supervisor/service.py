@@ -29,9 +29,9 @@ from zope.interface import implementer
 
 from cyme.declarations import App, Declaration, Instance, Queue
 from cyme.errors import BrokerAway, NoProcess, NoSuchInstance, NoSuchQueue
+from cyme.exits import Reason
 from cyme.interfaces import ISupervisor
 from cyme.planning import (
-    SILENT,
     CleanUp,
     Desired,
     Exit,
@@ -43,19 +43,22 @@ from cyme.planning import (
     Step,
     Stop,
     after_exit,
+    broker_returned,
     forgiven,
     plan,
     state_of,
 )
 from cyme.supervisor.checks import Checks
 from cyme.supervisor.delays import Delays
+from cyme.supervisor.endings import Endings
 from cyme.supervisor.executing import Executor, StepFailed
 from cyme.supervisor.health import Evidence, health_of
 from cyme.supervisor.hearing import answered
+from cyme.supervisor.oomkills import OomWatch
 from cyme.supervisor.questions import Questions
 from cyme.supervisor.resolving import Defaults, consumed
 from cyme.supervisor.sampling import Sampler
-from cyme.supervisor.status import signal_name, status_of
+from cyme.supervisor.status import status_of
 from cyme.supervisor.tracking import Tracked
 from cyme.supervisor.world import World
 
@@ -68,8 +71,6 @@ if TYPE_CHECKING:
 RETRY_AFTER = 5.0
 #: Seconds between two looks for workers that are to be asked whether something moves in them.
 STALL_WATCH_INTERVAL = 2.0
-#: Lines of a worker's log that are kept of its end.
-LAST_WORDS = 20
 #: Instances looked at in one go before the reactor gets its turn.
 LOOKS_AT_ONCE = 50
 #: The states in which there is nothing to wait for.
@@ -83,6 +84,7 @@ class Supervisor(Service):
     :param interval: seconds between two full checks.
     :param jitter: gives numbers from 0 to 1, for back-off.
     :param defaults: asked at each look, because the default broker may be chosen late.
+    :param oom_kills: how often the kernel has killed for want of memory, None if that is not known.
     """
 
     _log = Logger()
@@ -100,6 +102,7 @@ class Supervisor(Service):
         interval: float,
         policy: Policy,
         jitter: Callable[[], float],
+        oom_kills: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._catalogue = catalogue
@@ -125,9 +128,19 @@ class Supervisor(Service):
             look_at=self.wake,
         )
         self._sampler = Sampler(clock, catalogue, workers, self._world, interval=interval, look_at=self.wake)
+        self._oom = OomWatch(oom_kills)
+        self._endings = Endings(
+            workers,
+            self._delays,
+            self._oom,
+            policy=policy,
+            jitter=jitter,
+            record=self._record,
+            look=self._look,
+        )
         self._due: set[str] = set()
         self._pass_at: IDelayedCall | None = None
-        self._loop = LoopingCall(self._checks.full)
+        self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
         self._stall_watch = LoopingCall(self._watch_stalls)
         self._stall_watch.clock = clock
@@ -148,6 +161,7 @@ class Supervisor(Service):
 
     async def _begin(self, names: Sequence[str]) -> None:
         adopted = await self._workers.adopt(names)
+        self._world.supervised_since = self._clock.seconds()
         if adopted:
             self._log.info(
                 "{{Supervisor}} adopted {count} workers: {names}", count=len(adopted), names=adopted
@@ -174,6 +188,10 @@ class Supervisor(Service):
             self._checks.watch_stalls()
         except Exception:
             self._log.failure("{{Supervisor}} the watch for stalled workers failed once")
+
+    def _tick(self) -> Deferred[None]:
+        self._oom.refresh()
+        return self._checks.full()
 
     def stopService(self) -> None:
         """Stop supervising; workers are left as they are."""
@@ -284,42 +302,11 @@ class Supervisor(Service):
 
     def _worker_ended(self, name: str, exit: Exit) -> None:
         tracked = self._world.track(name)
-        failed = not exit.expected or tracked.stop_failed is not None
-        tracked.problem = tracked.stop_failed
-        tracked.stop_failed = None
-        tracked.heard = SILENT
         tracked.resources = None
-        tracked.history = after_exit(
-            tracked.history, exit, failed=failed, jitter=self._jitter(), policy=self._policy
-        )
-        self._end_ladder(tracked)
         if tracked.emptying is not None:
             tracked.emptying.cancel()
-        self._look(name)
-        self._note_end(tracked, exit, failed)
-
-    def _note_end(self, tracked: Tracked, exit: Exit, failed: bool) -> None:
-        """Log a worker's end and keep its last words; after its replacement is on its way."""
-        note = self._log.warn if failed else self._log.info
-        note(
-            "{{Supervisor}} {name} ended: status {status}, signal {signal}, after {lived} s",
-            name=tracked.name,
-            status=exit.status,
-            signal=exit.signal,
-            lived=round(exit.lived, 3),
-        )
-        end = {"status": exit.status, "signal": signal_name(exit.signal), "lived": round(exit.lived, 3)}
-        if not failed or not self.running:
-            self._record("ended", tracked.name, expected=True, **end)
-        else:
-
-            def keep(lines: tuple[str, ...]) -> None:
-                tracked.last_words = lines
-                self._record("ended", tracked.name, expected=False, log=lines, **end)
-
-            self._workers.log_tail(tracked.name, LAST_WORDS).addCallback(keep).addErrback(
-                lambda failure: self._log.failure("no last words of {name}", failure, name=tracked.name)
-            )
+        self._end_ladder(tracked)
+        self._endings.ended(tracked, exit, supervised=bool(self.running))
 
     def _broker_changed(self, broker: str, reachable: bool) -> None:
         affected = [one.name for one in self._world.all_desired() if one.broker == broker]
@@ -327,6 +314,8 @@ class Supervisor(Service):
             for name in affected:
                 self._record("broker-back" if reachable else "broker-away", name)
         if reachable:
+            for tracked in [self._world.track(name) for name in affected]:
+                tracked.history = broker_returned(tracked.history)
             self._log.info("{{Supervisor}} the broker of {count} instances answers", count=len(affected))
             self._checks.broker_revived(broker)
             self._delays.later(self._policy.wait_after_broker_revived + 0.1, self.wake)
@@ -378,8 +367,9 @@ class Supervisor(Service):
 
     def _look(self, name: str) -> None:
         tracked = self._world.track(name)
-        if tracked.busy or not self.running:
+        if tracked.busy:
             self._hasten(tracked)
+        if tracked.busy or tracked.examining is not None or not self.running:
             return
         desired, observed = self._world.facts(name)
         now = self._clock.seconds()
@@ -434,7 +424,12 @@ class Supervisor(Service):
             never = Exit(status=None, signal=None, at=now, lived=0.0, expected=False)
             history = evolve(tracked.history, failures=max(1, tracked.history.failures))
             tracked.history = after_exit(
-                history, never, failed=True, jitter=self._jitter(), policy=self._policy
+                history,
+                never,
+                failed=True,
+                jitter=self._jitter(),
+                policy=self._policy,
+                reason=Reason.NOT_STARTED,
             )
         elif isinstance(first, CleanUp):
             # The next full check finds the folder again; a broker that is gone for good is

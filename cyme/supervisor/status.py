@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict
 
-from cyme.planning import Desired, Exit, Observed, Policy, State, state_of
+from cyme.exits import Reason
+from cyme.planning import Desired, History, Observed, Policy, State, state_of
+from cyme.supervisor.reasons import explanation_of
 
 if TYPE_CHECKING:
     from cyme.supervisor.draining import Draining
     from cyme.supervisor.tracking import Tracked
+
+#: The states in which an instance has not got over the end of its last life.
+_UNTIL_IT_ANSWERS = frozenset({State.BACKOFF, State.STOPPED, State.STARTING})
 
 
 def status_of(
@@ -21,6 +26,7 @@ def status_of(
     """Describe one instance; see `cyme.interfaces.ISupervisor.status`."""
     process = observed.process
     state = state_of(desired, observed, tracked.history, now, policy)
+    next_attempt = tracked.history.next_attempt
     return {
         "state": state.value,
         "pid": process.pid if process is not None else None,
@@ -28,10 +34,11 @@ def status_of(
         "started_at": process.started_at if process is not None else None,
         "last_pong": tracked.heard.pong_at,
         "failures": tracked.history.failures,
-        "next_attempt": tracked.history.next_attempt if state is State.BACKOFF else None,
-        "last_exit": exit_details(tracked.history.last_exit, tracked.last_words),
+        # Who waits for the broker has no time of the next attempt.
+        "next_attempt": next_attempt if state is State.BACKOFF and next_attempt > now else None,
+        "last_exit": exit_details(tracked.history, tracked.last_words),
         "draining": draining(tracked.draining),
-        "problems": problems(tracked),
+        "problems": problems(tracked, state),
         "resources": asdict(tracked.resources) if tracked.resources is not None else None,
     }
 
@@ -43,11 +50,15 @@ def draining(progress: Draining | None) -> Mapping[str, Any] | None:
     return {"since": progress.since, "deadline": progress.deadline, "running": progress.running}
 
 
-def exit_details(exit: Exit | None, last_words: tuple[str, ...]) -> Mapping[str, Any] | None:
-    """The end of a worker's last life and the last lines of its log."""
+def exit_details(history: History, last_words: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """The end of a worker's last life, why, and the last lines of its log."""
+    exit = history.last_exit
     if exit is None:
         return None
+    reason = history.reason or Reason.UNKNOWN
     return {
+        "reason": reason.value,
+        "explanation": explanation_of(reason, last_words),
         "status": exit.status,
         "signal": signal_name(exit.signal),
         "at": exit.at,
@@ -67,9 +78,17 @@ def signal_name(number: int | None) -> str | None:
         return str(number)
 
 
-def problems(tracked: Tracked) -> list[str]:
-    """What keeps the instance from being as it is declared, a sentence each."""
+def problems(tracked: Tracked, state: State) -> list[str]:
+    """What keeps the instance from being as it is declared, a sentence each.
+
+    Why its last life ended is a problem until the next one answers.
+    """
     found = list(tracked.quarantined.values())
     if tracked.problem is not None:
         found.append(tracked.problem)
+    reason = tracked.ailment
+    if reason is None and tracked.history.last_exit is not None and state in _UNTIL_IT_ANSWERS:
+        reason = tracked.history.reason
+    if reason is not None and reason is not Reason.STOPPED:
+        found.append(f"{reason.value}: {explanation_of(reason, tracked.last_words)}")
     return found

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from cyme.exits import Reason
 from cyme.limits import Resources
 from cyme.planning import BLANK, SILENT, Heard, History, QueueCount
 
@@ -31,6 +32,10 @@ class Tracked:
     :ivar counts: queue -> what the broker counts of it, as far as it was asked.
     :ivar counted_at: when that was, seconds since the epoch; None for never.
     :ivar examined_at: when somebody last asked for its health, seconds since the epoch.
+    :ivar stop_cause: the name of that reason.
+    :ivar examining: pending while the end of the last life is looked into, before which the
+        instance is not started.
+    :ivar ailment: what a silent worker suffers from, as far as its log tells, and since when.
     :ivar last_words: the last lines of the log of a life that failed.
     :ivar resources: what its worker took when it was last measured.
     :ivar leftovers: whether a folder of a deleted instance is still there.
@@ -52,6 +57,10 @@ class Tracked:
     counts: dict[str, QueueCount | None] | None = None
     counted_at: float | None = None
     examined_at: float = 0.0
+    stop_cause: Reason = Reason.UNRESPONSIVE
+    examining: IDelayedCall | None = None
+    ailment: Reason | None = None
+    ailing_since: float = 0.0
     last_words: tuple[str, ...] = ()
     resources: Resources | None = None
     leftovers: bool = False

@@ -38,7 +38,10 @@ class World:
     """The instances of one branch.
 
     :param defaults: asked at each look, because the default broker may be chosen late.
+    :ivar supervised_since: see `cyme.planning.Observed`.
     """
+
+    supervised_since = 0.0
 
     def __init__(
         self,
@@ -85,6 +88,9 @@ class World:
             draining=tracked.draining is not None,
             resources=tracked.resources,
             may_replace=desired is None or self._may_replace(desired),
+            supervised_since=self.supervised_since,
+            ailment=tracked.ailment,
+            ailing_since=tracked.ailing_since,
         )
 
     def take_turn(self, desired: Desired) -> None:
