@@ -161,6 +161,7 @@ class Supervisor(Service):
             )
         for name in adopted:
             self._record("adopted", name, pid=self._workers.processes()[name].pid)
+        self._checks.examine(adopted)
         self._run_loop()
 
     def _run_loop(self) -> None:
@@ -400,6 +401,7 @@ class Supervisor(Service):
         tracked.ladder = None
         self._workers.mark_running(desired.name)
         tracked.heard = answered(tracked.heard, self._clock.seconds())
+        tracked.ailment = None
         self._log.info("{{Supervisor}} {name} successfully restarted", name=desired.name)
         self._record("running", desired.name)
         self._checks.interrogate(desired)
