@@ -451,14 +451,13 @@ def silence(process: Process, observed: Observed, now: float, policy: Policy) ->
         if now < observed.broker_revived_at + policy.wait_after_broker_revived:
             return None
         heard_since = max(heard_since, observed.broker_revived_at)
-    if process.phase is Phase.STARTING:
+    if observed.ailment is Reason.CONSUMER_TIMEOUT:
+        if now >= observed.ailing_since + policy.consumer_timeout_grace:
+            return f"its tasks still run {policy.consumer_timeout_grace:g} s after the consumer time-out"
+    elif process.phase is Phase.STARTING:
         if now - heard_since >= policy.start_timeout:
             return f"no pong within {policy.start_timeout:g} s of its start"
     elif observed.heard.missed >= policy.misses:
-        if observed.ailment is Reason.CONSUMER_TIMEOUT:
-            if now < observed.ailing_since + policy.consumer_timeout_grace:
-                return None
-            return f"its tasks still run {policy.consumer_timeout_grace:g} s after the consumer time-out"
         return f"unresponsive: {observed.heard.missed} questions in a row without an answer"
     return None
 
@@ -591,10 +590,10 @@ def state_of(
         return State.STOPPING
     if observed.broker_up is False:
         return State.UNKNOWN
+    if observed.ailment is not None:
+        return State.UNRESPONSIVE
     if process.phase is Phase.STARTING:
         return State.STARTING
-    if observed.ailment is not None and observed.heard.missed:
-        return State.UNRESPONSIVE
     if observed.heard.missed >= policy.misses:
         return State.UNRESPONSIVE if silence(process, observed, now, policy) else State.UNKNOWN
     revived_at, pong_at = observed.broker_revived_at, observed.heard.pong_at

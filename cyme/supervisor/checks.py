@@ -235,7 +235,7 @@ class Checks:
                 yield None
 
         await self._cooperator.coiterate(take_note())
-        await gatherResults([self._run(self._examine_silent(name)) for name in silent])
+        await self.examine(silent)
         self._look_at([one.name for one in asked])
         again = set(silent) - self._to_ask_again
         if again and not self._stopped:
@@ -243,14 +243,19 @@ class Checks:
             self._to_ask_again |= again
             self._delays.later(ASK_AGAIN_AFTER, self._ask_again, broker, again)
 
+    def examine(self, names: Iterable[str]) -> Deferred[Any]:
+        """Before silent workers are condemned, see whether their logs say what they suffer from."""
+        return gatherResults([self._run(self._examine_silent(name)) for name in names])
+
     async def _examine_silent(self, name: str) -> None:
-        """Before a silent worker is condemned, see whether its log says what it suffers from."""
         tracked = self._world.track(name)
         if tracked.ailment is not None or tracked.heard.missed >= self._policy.misses:
             return
+        before = tracked.heard.pong_at
         read = self._workers.log_tail(name, LINES_READ)
         ailment = ailment_of(await read.addTimeout(ANSWER_TIMEOUT, self._clock))
-        if ailment is not None and tracked.heard.missed:
+        lives = name in self._workers.processes()
+        if ailment is not None and lives and tracked.heard.pong_at == before:
             tracked.ailment, tracked.ailing_since = ailment, self._clock.seconds()
             self._log.warn("{{Supervisor}} {name} suffers from {what}", name=name, what=ailment.value)
 

@@ -168,6 +168,7 @@ class Supervisor(Service):
             )
         for name in adopted:
             self._record("adopted", name, pid=self._workers.processes()[name].pid)
+        self._checks.examine(adopted)
         self._run_loop()
         if self.running:
             self._stall_watch.start(STALL_WATCH_INTERVAL, now=False)
@@ -459,6 +460,7 @@ class Supervisor(Service):
         tracked.ladder = None
         self._workers.mark_running(desired.name)
         tracked.heard = answered(tracked.heard, self._clock.seconds())
+        tracked.ailment = None
         self._log.info("{{Supervisor}} {name} successfully restarted", name=desired.name)
         self._record("running", desired.name)
         self._checks.interrogate(desired)

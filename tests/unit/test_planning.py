@@ -442,9 +442,11 @@ class ConsumerTimeoutTests(SynchronousTestCase):
         self.assertEqual((step.failed, step.cause), (True, Reason.CONSUMER_TIMEOUT))
 
     def test_named_early(self) -> None:
-        """It is unresponsive from its first miss on."""
-        seen = self.seen(heard=heard(missed=1))
-        self.assertIs(state_of(desired(), seen, BLANK, NOW, POLICY), State.UNRESPONSIVE)
+        """It is unresponsive from its first miss on, or from its adoption."""
+        for phase, missed in ((Phase.RUNNING, 1), (Phase.STARTING, 0)):
+            seen = self.seen(heard=heard(missed=missed), process=process(phase=phase))
+            self.assertIs(state_of(desired(), seen, BLANK, NOW, POLICY), State.UNRESPONSIVE)
+            self.assertEqual(steps(desired(), seen), [])
 
     def test_asked_for(self) -> None:
         """What a user asks for is done all the same."""

@@ -444,6 +444,22 @@ class EndingTests(SupervisorTestCase):
         self.assertEqual(len(self.workers.started), 2)
         self.assertEqual(self.status()["last_exit"]["reason"], "consumer-timeout")
 
+    def test_adopted_in_consumer_timeout(self) -> None:
+        """A branch that comes back adopts such a worker and leaves it alone too."""
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.remote.node(BROKER, "w1@host")
+        self.remote.mute("w1@host")
+        self.workers.lines["w1"] = (TIMED_OUT, "a task goes on")
+        desired = self.supervisor._world.desired("w1")
+        assert desired is not None
+        self.workers.leave_running(desired)
+        self.start()
+        self.turn(INTERVAL * 3)
+        self.assertEqual((self.state(), self.workers.stopped), ("unresponsive", []))
+        self.remote.unmute("w1@host")
+        self.turn(2)
+        self.assertEqual((self.state(), self.status()["problems"]), ("running", []))
+
     def test_consumer_timeout_without_end(self) -> None:
         """When its tasks never end it is stopped after its grace, for that reason."""
         self.start()
