@@ -52,6 +52,9 @@ class IStore(Interface):
     ) -> Deferred[tuple[Event, ...]]:
         """Fire with the first `limit` events after the id `since`, of an app or instance (None: of all)."""
 
+    def last_event() -> Deferred[int]:
+        """Fire with the id of the newest event, or 0."""
+
     def prune_events(before: float, keep: int) -> Deferred[None]:
         """Remove the events from before a time, and all but the newest `keep`."""
 
@@ -69,13 +72,18 @@ class IEvents(Interface):
 
         It can be read within about a tenth of a second, if the database can be written.
 
-        :param details: goes into JSON; what JSON does not have becomes its text.
+        :param who: see `cyme.asking`.
+        :param details: goes into JSON; what JSON does not have becomes its text. Passwords in
+            URLs are taken out.
         """
 
     def read(
         *, since: int = 0, limit: int = 1000, app: str | None = None, instance: str | None = None
     ) -> Deferred[tuple[Event, ...]]:
         """Fire with the first `limit` events after the id `since`, in order."""
+
+    def last() -> Deferred[int]:
+        """Fire with the id of the newest event that can be read, or 0."""
 
     def subscribe(written: Callable[[tuple[Event, ...]], None]) -> Callable[[], None]:
         """Have `written` called with events once they can be read; call the answer to end it."""
@@ -151,7 +159,11 @@ class ICatalogue(Interface):
         """
 
     def subscribe(changed: Callable[[tuple[Declaration, ...]], None]) -> None:
-        """Have `changed` called after every change, with what was written."""
+        """Have `changed` called after every change, with what was written.
+
+        It is called in the context of whoever asked for the change (`cyme.asking`): a change that
+        `refresh` finds was asked for by "database"; what `load` finds, by nobody ("start").
+        """
 
 
 class ILauncher(Interface):

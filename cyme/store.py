@@ -30,6 +30,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     insert,
     inspect,
     select,
@@ -145,6 +146,9 @@ class SQLStore:
         self, since: int, limit: int, app: str | None, instance: str | None
     ) -> Deferred[tuple[Event, ...]]:
         return self._run(_thd_read_events, since, limit, app, instance)
+
+    def last_event(self) -> Deferred[int]:
+        return self._run(_thd_last_event)
 
     def prune_events(self, before: float, keep: int) -> Deferred[None]:
         return self._run(_thd_prune_events, before, keep)
@@ -419,6 +423,10 @@ def _thd_read_events(
         statement = statement.where(_EVENT.c.instance == instance)
     rows = connection.execute(statement.order_by(_EVENT.c.id).limit(limit)).mappings()
     return tuple(Event(**row) for row in rows)
+
+
+def _thd_last_event(connection: Connection) -> int:
+    return connection.execute(select(func.max(_EVENT.c.id))).scalar() or 0
 
 
 def _thd_prune_events(connection: Connection, before: float, keep: int) -> None:

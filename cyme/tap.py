@@ -173,7 +173,7 @@ def _assemble(
     )
     # Twisted's words about a factory that starts are of no use to operators.
     site.noisy = False
-    site.resource = in_flight = InFlight(site.resource)
+    site.resource = in_flight = InFlight(site.resource, site.end_streams)
     return Parts(
         store=store,
         catalogue=catalogue,

@@ -9,7 +9,8 @@ from zope.interface import implementer
 
 from cyme.controller.apps import Apps
 from cyme.controller.branches import Branches
-from cyme.controller.history import History, record_changes
+from cyme.controller.changes import Changes
+from cyme.controller.history import History
 from cyme.controller.instances import Instances
 from cyme.controller.owner import BranchActor, InstanceActor
 from cyme.controller.queues import Queues
@@ -78,5 +79,5 @@ def make_controller(
     actors.register("Instance", owner, own_instances, accepts=True)
     actors.register("Branch", BranchActor(owner), lambda: [branch_id])
     catalogue.subscribe(declarations_changed)
-    record_changes(catalogue, events)
+    Changes(catalogue, events, branch_id)
     return Controller(catalogue, supervisor, actors, presence, branch_id, default_broker, events)

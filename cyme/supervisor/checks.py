@@ -235,7 +235,7 @@ class Checks:
                 yield None
 
         await self._cooperator.coiterate(take_note())
-        await self.examine(silent)
+        await self.examine_logs(silent)
         self._look_at([one.name for one in asked])
         again = set(silent) - self._to_ask_again
         if again and not self._stopped:
@@ -243,7 +243,7 @@ class Checks:
             self._to_ask_again |= again
             self._delays.later(ASK_AGAIN_AFTER, self._ask_again, broker, again)
 
-    def examine(self, names: Iterable[str]) -> Deferred[Any]:
+    def examine_logs(self, names: Iterable[str]) -> Deferred[Any]:
         """Before silent workers are condemned, see whether their logs say what they suffer from."""
         return gatherResults([self._run(self._examine_silent(name)) for name in names])
 

@@ -168,7 +168,7 @@ class Supervisor(Service):
             )
         for name in adopted:
             self._record("adopted", name, pid=self._workers.processes()[name].pid)
-        self._checks.examine(adopted)
+        self._checks.examine_logs(adopted)
         self._run_loop()
         if self.running:
             self._stall_watch.start(STALL_WATCH_INTERVAL, now=False)

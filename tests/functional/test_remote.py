@@ -379,6 +379,7 @@ class CountTests(TestCase):
             consumer = connection.Consumer([Queue("q", no_declare=True)], prefetch_count=1, callbacks=[print])
             await deferToThread(consumer.consume)
             counts = await brokers.remote.count(brokers.broker, ["none", "q"])
+        assert counts is not None and counts["q"] is not None
         self.assertEqual((counts["none"], counts["q"].consumers), (None, 1))
         self.assertIn(counts["q"].messages, (2, 3))
 

@@ -41,6 +41,7 @@ EXAMPLES: dict[errors.CymeError, int] = {
     errors.BusAway(): 503,
     errors.NoRoute("Instance", "i"): 503,
     problems.NotReady({"broker": "refused"}): 503,
+    problems.TooManyStreams(100): 503,
     errors.NoReply("Instance", "i", 1.0): 504,
     errors.NoDump("i", 1.0, "it is frozen"): 504,
 }

@@ -825,10 +825,10 @@ class HistoryTests(ControllerTestCase):
         self.assertEqual(
             [(event["kind"], event["app"], event["instance"]) for event in events],
             [
-                ("app-declared", "foo", None),
-                ("app-declared", "bar", None),
-                ("queue-declared", "foo", None),
-                ("instance-declared", "foo", "w1"),
+                ("app-created", "foo", None),
+                ("app-created", "bar", None),
+                ("queue-created", "foo", None),
+                ("instance-created", "foo", "w1"),
                 ("instance-deleted", "foo", "w1"),
             ],
         )
