@@ -14,7 +14,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from cyme.declarations import App, Declaration, Instance, Queue
+    from cyme.declarations import App, Declaration, Instance, Queue, Rollout
     from cyme.events import Event
     from cyme.faults import Unreadable
     from cyme.planning import ConsumedQueue, Desired, Exit, Process
@@ -119,6 +119,12 @@ class ICatalogue(Interface):
 
     def instances(app: str | None = None) -> Sequence[Instance]:
         """All instances (of one app), by name."""
+
+    def rollout(app: str) -> Rollout | None:
+        """The last rolling restart of an app."""
+
+    def rollouts() -> Sequence[Rollout]:
+        """The last rolling restart of each app that ever had one, by app."""
 
     def tombstones(kind: str) -> Sequence[Declaration]:
         """The deleted declarations of a kind, by key."""
@@ -339,7 +345,8 @@ class ISupervisor(Interface):
         """How an instance of this branch is: JSON-able; `state` is a `planning.State`.
 
         Keys: `state`, `pid`, `node`, `started_at`, `last_pong`, `last_exit`,
-        `failures`, `next_attempt`, `problems`.
+        `failures`, `next_attempt`, `problems`; `is_current`, whether its process was started
+        as is declared now; `is_consuming`, whether it consumes from all that is declared.
         """
 
     def settled(name: str, timeout: float) -> Deferred[None]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyme.controller.deferring import returns_deferred
 from cyme.controller.parameters import whole
-from cyme.declarations import Declaration, Instance, Queue
+from cyme.declarations import Declaration, Instance, Queue, Rollout
 from cyme.errors import NoSuchInstance
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def record_changes(catalogue: ICatalogue, events: IEvents) -> None:
 
     def changed(declarations: tuple[Declaration, ...]) -> None:
         for one in declarations:
+            if isinstance(one, Rollout):
+                continue  # its events are told by `cyme.controller.turns`
             what = "deleted" if one.deleted else "declared"
             details = {name: getattr(one, name) for name in TOLD if getattr(one, name, None) is not None}
             if isinstance(one, Queue):

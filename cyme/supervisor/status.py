@@ -6,7 +6,7 @@ import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cyme.planning import Desired, Exit, Observed, Policy, State, state_of
+from cyme.planning import Desired, Exit, Heard, Observed, Policy, State, state_of
 
 if TYPE_CHECKING:
     from cyme.supervisor.tracking import Tracked
@@ -18,17 +18,26 @@ def status_of(
     """Describe one instance; see `cyme.interfaces.ISupervisor.status`."""
     process = observed.process
     state = state_of(desired, observed, tracked.history, now, policy)
+    fingerprint = desired.fingerprint if desired is not None else None
     return {
         "state": state.value,
         "pid": process.pid if process is not None else None,
         "node": node,
         "started_at": process.started_at if process is not None else None,
+        "is_current": process is not None and process.fingerprint == fingerprint,
+        "is_consuming": desired is not None and consumes_all(desired, tracked.heard),
         "last_pong": tracked.heard.pong_at,
         "failures": tracked.history.failures,
         "next_attempt": tracked.history.next_attempt if state is State.BACKOFF else None,
         "last_exit": exit_details(tracked.history.last_exit, tracked.last_words),
         "problems": problems(tracked),
     }
+
+
+def consumes_all(desired: Desired, heard: Heard) -> bool:
+    """Whether the worker said that it consumes from every queue that it is to consume from."""
+    wanted = {desired.private_queue, *(queue.name for queue in desired.queues)}
+    return heard.consumers is not None and wanted <= heard.consumers
 
 
 def exit_details(exit: Exit | None, last_words: tuple[str, ...]) -> Mapping[str, Any] | None:
