@@ -66,6 +66,7 @@ class Listening(Protocol):
 class Parts:
     """What a branch consists of, built but not started.
 
+    :ivar rolling: carries rolling restarts out, once workers are supervised.
     :ivar stall_watch: runs while everything is up; a start and a stop may hold things up.
     :ivar in_flight: fires when no HTTP request is being answered.
     """
@@ -76,6 +77,7 @@ class Parts:
     workers: IWorkers
     remote: IRemoteControl
     supervisor: IService
+    rolling: IService
     actors: Startable
     presence: Listening
     site: IProtocolFactory
@@ -271,6 +273,8 @@ class Branch(Service):
             await self._redis.start()
         self._begun |= {"supervisor", "workers"}
         await maybeDeferred(parts.supervisor.startService)
+        self._begun.add("rolling restarts")
+        parts.rolling.startService()
         self._state = ""
         self._begun.add("stall watch")
         parts.stall_watch.startService()
@@ -312,6 +316,7 @@ class Branch(Service):
         steps: tuple[tuple[str, Callable[[], Any], float], ...] = (
             ("stall watch", parts.stall_watch.stopService, STOP_WITHIN),
             ("HTTP", self._stop_http, STOP_WITHIN),
+            ("rolling restarts", parts.rolling.stopService, STOP_WITHIN),
             ("supervisor", parts.supervisor.stopService, STOP_WITHIN),
             ("workers", self._stop_workers, ladder),
             ("actors", parts.actors.stop, STOP_WITHIN),

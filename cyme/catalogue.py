@@ -33,6 +33,7 @@ from cyme.declarations import (
     Declaration,
     Instance,
     Queue,
+    Rollout,
     Version,
 )
 from cyme.faults import Unreadable, fault_of
@@ -123,6 +124,12 @@ class Catalogue:
 
     def instances(self, app: str | None = None) -> Sequence[Instance]:
         return self._listed((Instance.kind, app))
+
+    def rollout(self, app: str) -> Rollout | None:
+        return self._living((Rollout.kind, app))  # type: ignore[return-value]
+
+    def rollouts(self) -> Sequence[Rollout]:
+        return self._listed((Rollout.kind, None))
 
     def tombstones(self, kind: str) -> Sequence[Declaration]:
         found = (one for one in self._held.values() if one.kind == kind and one.deleted)
@@ -313,8 +320,8 @@ def _key(declaration: Declaration) -> tuple[str, ...]:
 
 def _groups_of(declaration: Declaration) -> tuple[Group, ...]:
     """The groups that a declaration is listed in."""
-    if isinstance(declaration, App):
-        return ((App.kind, None),)
+    if isinstance(declaration, (App, Rollout)):
+        return ((declaration.kind, None),)
     if isinstance(declaration, Queue):
         return ((Queue.kind, declaration.app),)
     return ((Instance.kind, None), (Instance.kind, declaration.app))

@@ -1,4 +1,4 @@
-"""What users declare, as frozen values: apps, queues, instances, and the versions that order them.
+"""What users declare, as frozen values: apps, queues, instances, rollouts, and the versions that order them.
 
 These are what the catalogue holds, the store keeps and branches exchange. They
 are pure data: no database session, no process and no message hides behind one.
@@ -135,4 +135,62 @@ class Instance:
         return (self.name,)
 
 
-Declaration: TypeAlias = App | Queue | Instance
+@frozen
+class Turn:
+    """One instance's turn in a rollout.
+
+    :ivar generation: what its worker is to have been started with.
+    :ivar began_at: seconds since the epoch.
+    """
+
+    name: str
+    generation: int
+    began_at: float
+
+
+@frozen(kw_only=True)
+class Rollout:
+    """The last rolling restart of an app, and how far it has come; one for each app.
+
+    Every name of an instance stands in one of `waiting`, `under_way`, `done` and `skipped`.
+
+    :ivar id: tells one rolling restart of the app from the next.
+    :ivar branch: the id of the branch that coordinates it.
+    :ivar parallel: the most instances that are under way at a time.
+    :ivar timeout: seconds within which an instance must be back.
+    :ivar asked_by: who asked for it, as in the why-log; `asked_at`, like all times, in seconds
+        since the epoch.
+    :ivar skipped: name and why, of those that could not be restarted.
+    :ivar halted: why it was given up, or None.
+    :ivar ended_at: when it finished, halted or was called off; None while it runs.
+    """
+
+    kind: ClassVar[str] = "rollout"
+
+    app: str
+    id: str
+    branch: str
+    parallel: int = 1
+    timeout: float = 180.0
+    asked_by: str = ""
+    asked_at: float = 0.0
+    waiting: tuple[str, ...] = ()
+    under_way: tuple[Turn, ...] = ()
+    done: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    halted: str | None = None
+    ended_at: float | None = None
+    version: Version = NEVER
+    deleted: bool = False
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.app,)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether more is to be done."""
+        return self.ended_at is None and not self.deleted
+
+
+Declaration: TypeAlias = App | Queue | Instance | Rollout

@@ -138,6 +138,15 @@ class NoSuchBranch(NotFound):
         return f"there is no live branch {self.arguments[0]!r}; GET /branches/ lists them"
 
 
+class NoSuchRollout(NotFound):
+    def __init__(self, app: str) -> None:
+        super().__init__(app)
+
+    def sentence(self) -> str:
+        app = self.arguments[0]
+        return f"app {app!r} never had a rolling restart; POST /{app}/restart/ begins one"
+
+
 class Conflict(Refused):
     """The request contradicts what exists."""
 
@@ -173,6 +182,17 @@ class NoProcess(Conflict):
     def sentence(self) -> str:
         (instance,) = self.arguments
         return f"instance {instance!r} has no worker process now; GET /instances/{instance}/ says how it is"
+
+
+class RolloutRuns(Conflict):
+    """A rolling restart of the app is under way."""
+
+    def __init__(self, app: str, id: str) -> None:
+        super().__init__(app, id)
+
+    def sentence(self) -> str:
+        app, id = self.arguments
+        return f"app {app!r} is being restarted by rollout {id}; DELETE /{app}/restart/ calls that off"
 
 
 class CannotBeAsynchronous(Refused):

@@ -7,7 +7,7 @@ import shlex
 
 from attrs import frozen
 
-from cyme.declarations import App, Declaration, Instance, Queue
+from cyme.declarations import App, Declaration, Instance, Queue, Rollout
 from cyme.naming import (
     BRANCH_FILES,
     CONCURRENCY_MOST,
@@ -39,6 +39,8 @@ def fault_of(declaration: Declaration) -> str | None:
     if isinstance(declaration, Queue):
         fault = _name_fault(declaration.app) or _queue_name_fault(declaration.name)
         return fault or _options_fault(declaration)
+    if isinstance(declaration, Rollout):
+        return _rollout_fault(declaration)
     fault = _name_fault(declaration.name) or _arguments_fault(declaration) or _limits_fault(declaration)
     if fault is None and isinstance(declaration, Instance):
         fault = _instance_fault(declaration)
@@ -96,3 +98,10 @@ def _instance_fault(instance: Instance) -> str | None:
     if instance.max_concurrency < 1:
         return "max_concurrency is less than 1"
     return next(filter(None, map(_queue_name_fault, instance.queues)), None)
+
+
+def _rollout_fault(rollout: Rollout) -> str | None:
+    names = (rollout.app, rollout.branch, *rollout.waiting, *(turn.name for turn in rollout.under_way))
+    if any(map(_name_fault, names)):
+        return "the name of its app, of its branch or of an instance is not allowed"
+    return None if rollout.parallel >= 1 else "parallel is less than 1"

@@ -14,7 +14,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from cyme.declarations import App, Declaration, Instance, Queue
+    from cyme.declarations import App, Declaration, Instance, Queue, Rollout
     from cyme.events import Event
     from cyme.faults import Unreadable
     from cyme.limits import Resources
@@ -128,6 +128,12 @@ class ICatalogue(Interface):
 
     def instances(app: str | None = None) -> Sequence[Instance]:
         """All instances (of one app), by name."""
+
+    def rollout(app: str) -> Rollout | None:
+        """The last rolling restart of an app."""
+
+    def rollouts() -> Sequence[Rollout]:
+        """The last rolling restart of each app that ever had one, by app."""
 
     def tombstones(kind: str) -> Sequence[Declaration]:
         """The deleted declarations of a kind, by key."""
@@ -386,7 +392,9 @@ class ISupervisor(Interface):
         Keys: `state`, `pid`, `node`, `started_at`, `last_pong`, `last_exit`,
         `failures`, `next_attempt`, `draining`, `problems`, and `resources` with the keys of
         `limits.Resources`, null while nothing was measured. `last_exit` is None or has, among others,
-        `reason`, a `cyme.exits.Reason`, and `explanation`, for people.
+        `reason`, a `cyme.exits.Reason`, and `explanation`, for people. `is_current`, whether its
+        process was started as is declared now; `is_consuming`, whether it consumes from all that
+        is declared.
         """
 
     def settled(name: str, timeout: float) -> Deferred[None]:
@@ -499,5 +507,6 @@ class IController(Interface):
     apps = Attribute("the verbs of apps, see `cyme.controller.apps.Apps`")
     queues = Attribute("the verbs of queue declarations, see `cyme.controller.queues.Queues`")
     instances = Attribute("the verbs of instances, see `cyme.controller.instances.Instances`")
+    rollouts = Attribute("the verbs of rolling restarts, see `cyme.controller.rollouts.Rollouts`")
     branches = Attribute("the verbs of branches, see `cyme.controller.branches.Branches`")
     events = Attribute("the verbs of the why-log, see `cyme.controller.history.History`")

@@ -131,6 +131,27 @@ class Instance(StartParameters, Versioned, Base):
     created_at: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
 
 
+class Rollout(Versioned, Base):
+    """The last rolling restart of an app; see `cyme.declarations.Rollout`."""
+
+    __tablename__ = "rollout"
+
+    app: Mapped[str] = mapped_column(_NAME, primary_key=True)
+    id: Mapped[str] = mapped_column(String(64))
+    branch: Mapped[str] = mapped_column(_NAME)
+    parallel: Mapped[int] = mapped_column(Integer)
+    timeout: Mapped[float] = mapped_column(Double)
+    asked_by: Mapped[str] = mapped_column(_TEXT)
+    asked_at: Mapped[float] = mapped_column(Double)
+    #: JSON: lists of names; of [name, generation, time]; of [name, why].
+    waiting: Mapped[str] = mapped_column(_TEXT)
+    under_way: Mapped[str] = mapped_column(_TEXT)
+    done: Mapped[str] = mapped_column(_TEXT)
+    skipped: Mapped[str] = mapped_column(_TEXT)
+    halted: Mapped[str | None] = mapped_column(_TEXT)
+    ended_at: Mapped[float | None] = mapped_column(Double)
+
+
 class Event(Base):
     """A row of the why-log; see `cyme.events.Event`.
 
@@ -166,11 +187,13 @@ def digest_of(url: str) -> str:
 def row_of(declaration: Declaration, broker_ids: Mapping[str, int]) -> dict[str, Any]:
     """The columns of a declaration."""
     row: dict[str, Any] = {
-        "name": declaration.name,
         "version_stamp": declaration.version.stamp,
         "version_branch": declaration.version.branch,
         "deleted": declaration.deleted,
     }
+    if isinstance(declaration, declarations.Rollout):
+        return row | _rollout_row(declaration)
+    row["name"] = declaration.name
     if isinstance(declaration, declarations.Queue):
         return row | {"app": declaration.app} | {name: getattr(declaration, name) for name in _QUEUE_TEXTS}
     row |= {name: getattr(declaration, name) for name in (*_PARAMETERS, *_LIMITS)}
@@ -197,10 +220,12 @@ def value_of(kind: str, row: Mapping[str, Any], brokers: Mapping[int, str]) -> D
     :raises ValueError: for a row that a person wrote wrongly; says what is wrong with it.
     """
     common: dict[str, Any] = {
-        "name": _text(row, "name"),
         "version": Version(_whole(row, "version_stamp"), _text(row, "version_branch")),
         "deleted": _boolean(row, "deleted"),
     }
+    if kind == declarations.Rollout.kind:
+        return declarations.Rollout(**common, **_rollout_fields(row))
+    common["name"] = _text(row, "name")
     if kind == declarations.Queue.kind:
         common |= {name: _optional_text(row, name) for name in _QUEUE_TEXTS}
         return declarations.Queue(app=_text(row, "app"), **common)
@@ -297,3 +322,59 @@ def _queues(value: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError('queues is not a JSON list of names, such as ["tasks", "mail"]')
     return tuple(_one_copy("queues", name) for name in names)
+
+
+# -- rollouts ------------------------------------------------------------------------------
+
+_ROLLOUT_TEXTS = ("app", "id", "branch", "asked_by")
+_ROLLOUT_LISTS = ("waiting", "under_way", "done", "skipped")
+
+
+def _rollout_row(rollout: declarations.Rollout) -> dict[str, Any]:
+    plain = ("parallel", "timeout", "asked_at", "halted", "ended_at")
+    row = {name: getattr(rollout, name) for name in (*_ROLLOUT_TEXTS, *plain)}
+    lists = {name: list(getattr(rollout, name)) for name in _ROLLOUT_LISTS}
+    lists["under_way"] = [(turn.name, turn.generation, turn.began_at) for turn in rollout.under_way]
+    return row | {name: json.dumps(value, ensure_ascii=False) for name, value in lists.items()}
+
+
+def _rollout_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: _text(row, name) for name in _ROLLOUT_TEXTS}
+    fields["parallel"] = _whole(row, "parallel")
+    fields["timeout"] = _time(row["timeout"], "timeout")
+    fields["asked_at"] = _time(row["asked_at"], "asked_at")
+    fields["ended_at"] = None if row["ended_at"] is None else _time(row["ended_at"], "ended_at")
+    fields["halted"] = _optional_text(row, "halted")
+    for name in ("waiting", "done"):
+        fields[name] = tuple(one for (one,) in _entries(row, name, str))
+    fields["skipped"] = tuple((name, why) for name, why in _entries(row, "skipped", str, str))
+    fields["under_way"] = tuple(
+        declarations.Turn(name, generation, _time(began_at, "under_way"))
+        for name, generation, began_at in _entries(row, "under_way", str, int, (int, float))
+    )
+    return fields
+
+
+def _entries(row: Mapping[str, Any], column: str, *types: Any) -> list[list[Any]]:
+    """The entries of a JSON list, each with values of `types`; those of one value are no lists there."""
+    try:
+        found = json.loads(row[column])
+    except (TypeError, ValueError, RecursionError):
+        found = None
+    entries = [[one] for one in found] if isinstance(found, list) and len(types) == 1 else found
+    if not isinstance(entries, list) or not all(_is_entry(one, types) for one in entries):
+        raise ValueError(f"{column} is not a list as Cyme writes it")
+    return [[_one_copy(column, one) if isinstance(one, str) else one for one in entry] for entry in entries]
+
+
+def _is_entry(found: Any, types: tuple[Any, ...]) -> bool:
+    return isinstance(found, list) and len(found) == len(types) and all(map(isinstance, found, types))
+
+
+def _time(value: Any, column: str) -> float:
+    try:
+        if isinstance(value, (int, float)) and isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass
+    raise ValueError(f"{column} is not a number of seconds")

@@ -48,7 +48,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from cyme import models
-from cyme.declarations import App, Declaration, Instance, Queue
+from cyme.declarations import App, Declaration, Instance, Queue, Rollout
 from cyme.errors import CannotStart
 from cyme.events import Event
 from cyme.faults import Unreadable
@@ -88,6 +88,7 @@ _TABLES: Mapping[str, Table] = {
     App.kind: _APP,
     Queue.kind: cast(Table, models.Queue.__table__),
     Instance.kind: _INSTANCE,
+    Rollout.kind: cast(Table, models.Rollout.__table__),
 }
 
 
@@ -383,7 +384,8 @@ def _thd_broker_ids(connection: Connection, declarations: Iterable[Declaration])
         if row.digest not in (None, models.digest_of(row.url)):
             # Somebody changed the URL by hand; its old digest is free for the old URL.
             connection.execute(update(_BROKER).where(_BROKER.c.id == row.id).values(digest=None))
-    named = {one.broker for one in declarations if not isinstance(one, Queue) and one.broker is not None}
+    name_brokers = (one for one in declarations if isinstance(one, (App, Instance)))
+    named = {one.broker for one in name_brokers if one.broker is not None}
     for url in sorted(named - known.keys()):
         digest = models.digest_of(url)
         connection.execute(insert(_BROKER).values(url=url, digest=digest))

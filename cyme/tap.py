@@ -130,6 +130,10 @@ def _assemble(
     remote = RemoteControl(
         reactor, retry_policy=backoffPolicy(initialDelay=0.5, maxDelay=10.0, jitter=random.random)
     )
+    policy = Policy(
+        warm_timeout=settings.warm_timeout,
+        wait_after_broker_revived=settings.wait_after_broker_revived,
+    )
     supervisor = Supervisor(
         reactor,
         catalogue,
@@ -139,10 +143,7 @@ def _assemble(
         branch_id=branch_id,
         defaults=lambda: Defaults(broker=broker, host=host),
         interval=settings.sup_interval,
-        policy=Policy(
-            warm_timeout=settings.warm_timeout,
-            wait_after_broker_revived=settings.wait_after_broker_revived,
-        ),
+        policy=policy,
         jitter=random.random,
         oom_kills=OomKills().count,
     )
@@ -160,8 +161,18 @@ def _assemble(
         statvfs=os.statvfs,
     )
     actors = Actors(reactor, LocalBus(reactor), branch_id, presence.members)
+    # Twice the time that a worker may take to stop and to start.
+    restart_timeout = 2 * (settings.warm_timeout + policy.start_timeout)
     controller = make_controller(
-        reactor, catalogue, supervisor, actors, presence, branch_id, lambda: broker, events
+        reactor,
+        catalogue,
+        supervisor,
+        actors,
+        presence,
+        branch_id,
+        lambda: broker,
+        events,
+        restart_timeout=restart_timeout,
     )
     site = make_site(
         reactor,
@@ -181,6 +192,7 @@ def _assemble(
         workers=workers,
         remote=remote,
         supervisor=supervisor,
+        rolling=controller.rolling,
         actors=actors,
         presence=presence,
         site=site,

@@ -85,9 +85,7 @@ class _Segment(BaseConverter):
     part_isolating = True
 
 
-def make_app(
-    routes: Sequence[Route], controller: IController, guard: Guard, streams: Streams
-) -> Klein:
+def make_app(routes: Sequence[Route], controller: IController, guard: Guard, streams: Streams) -> Klein:
     """Build the Klein application that serves `routes` with the verbs of `controller`."""
     app = Klein()
     roots = sorted({path.split("/")[1] for route in routes for path in route.paths} - {"", "<app>"})

@@ -17,7 +17,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from cyme.api import apps, branches, events, health, instances, queues
+from cyme.api import apps, branches, events, health, instances, queues, rollouts
 from cyme.api.guard import Guard
 from cyme.api.problems import answer_problem, document
 from cyme.api.routing import Route, make_app
@@ -183,6 +183,7 @@ def all_routes(readiness: health.Readiness) -> tuple[Route, ...]:
         *apps.ROUTES,
         *instances.ROUTES,
         *queues.ROUTES,
+        *rollouts.ROUTES,
     )
 
 

@@ -20,9 +20,9 @@ been stored when that fires. What can't be done fails it with one of `cyme.error
 nothing was changed. Answers are JSON-able; parameters are those of the HTTP interface, as
 Python's own types, and None means "not given".
 
-`apps`, `queues`, `branches` and `instances` are the asker's side; `owner` is the actor on the
-branch that runs an instance; `names`, `parameters`, `queueoptions` and `workerarguments` say,
-without any I/O, what is allowed.
+`apps`, `queues`, `branches`, `instances` and `rollouts` are the asker's side; `owner` is the actor on the
+branch that runs an instance, `rolling` what carries rolling restarts out; `turns`, `names`, `parameters`,
+`queueoptions` and `workerarguments` say, without any I/O, what follows and what is allowed.
 """
 
 from cyme.controller.facade import Controller, make_controller

@@ -84,6 +84,9 @@ class Apps:
                 yield evolve(instance, deleted=True, broker=broker)
             for queue in self._catalogue.queues(name):
                 yield evolve(queue, deleted=True)
+            rollout = self._catalogue.rollout(name)
+            if rollout is not None:
+                yield evolve(rollout, deleted=True)
             yield evolve(app, deleted=True)
 
         async def work() -> None:

@@ -94,6 +94,8 @@ def lost() -> dict[str, Any]:
         "pid": None,
         "node": None,
         "started_at": None,
+        "is_current": None,
+        "is_consuming": None,
         "last_pong": None,
         "failures": None,
         "next_attempt": None,

@@ -14,6 +14,8 @@ from cyme.controller.history import History
 from cyme.controller.instances import Instances
 from cyme.controller.owner import BranchActor, InstanceActor
 from cyme.controller.queues import Queues
+from cyme.controller.rolling import Rolling
+from cyme.controller.rollouts import RolloutActor, Rollouts
 from cyme.declarations import Declaration, Instance
 from cyme.interfaces import IController
 
@@ -30,10 +32,12 @@ class Controller:
     """Every verb of Cyme; see the package's docstring for how to use it.
 
     :param default_broker: gives the URL of the broker of apps that name none; asked at each use.
+    :ivar rolling: carries rolling restarts out; to be started when all else is up.
     """
 
     def __init__(
         self,
+        clock: IReactorTime,
         catalogue: ICatalogue,
         supervisor: ISupervisor,
         actors: Actors,
@@ -41,12 +45,15 @@ class Controller:
         branch_id: str,
         default_broker: Callable[[], str],
         events: IEvents,
+        restart_timeout: float,
     ) -> None:
         self.apps = Apps(catalogue, actors.narrator, default_broker)
         self.queues = Queues(catalogue, actors.narrator)
         self.instances = Instances(catalogue, supervisor, actors, presence, branch_id, default_broker)
         self.branches = Branches(presence)
         self.events = History(catalogue, events)
+        self.rollouts = Rollouts(clock, catalogue, actors, events, branch_id, restart_timeout)
+        self.rolling = Rolling(clock, catalogue, actors, events, branch_id)
 
 
 def make_controller(
@@ -58,12 +65,15 @@ def make_controller(
     branch_id: str,
     default_broker: Callable[[], str],
     events: IEvents,
+    *,
+    restart_timeout: float = 180.0,
 ) -> Controller:
     """The controller of a branch, and in `actors` the other side of its verbs.
 
     Start `actors` when the catalogue is loaded: then this branch answers for its instances.
 
     :param default_broker: gives the URL of the broker of apps that name none; asked at each use.
+    :param restart_timeout: seconds that an instance gets to come back in a rolling restart.
     """
 
     def own_instances() -> list[str]:
@@ -78,6 +88,17 @@ def make_controller(
     owner = InstanceActor(clock, catalogue, supervisor, branch_id, default_broker)
     actors.register("Instance", owner, own_instances, accepts=True)
     actors.register("Branch", BranchActor(owner), lambda: [branch_id])
+    actors.register("Branch", RolloutActor(clock, catalogue, events), lambda: [branch_id])
     catalogue.subscribe(declarations_changed)
     Changes(catalogue, events, branch_id)
-    return Controller(catalogue, supervisor, actors, presence, branch_id, default_broker, events)
+    return Controller(
+        clock,
+        catalogue,
+        supervisor,
+        actors,
+        presence,
+        branch_id,
+        default_broker,
+        events,
+        restart_timeout,
+    )

@@ -126,6 +126,23 @@ class InstanceActor:
         """Have the worker of an instance replaced."""
         await self._change(name, lambda instance: {"generation": instance.generation + 1})
 
+    @verb("app", "wait")
+    async def advance(self, name: str, *, app: str, generation: int, wait: float) -> dict[str, Any]:
+        """Have the worker replaced, unless that was done already; however often it is asked.
+
+        :param generation: what the worker is to have been started with, at least.
+        :param wait: seconds to wait until nothing is left to do for the instance.
+        :return: answers with the details of the instance.
+        """
+
+        def replaced(instance: Instance) -> dict[str, Any]:
+            if instance.app != app:
+                raise NoSuchInstance(name, app)
+            return {"generation": max(instance.generation, generation)}
+
+        await self._settle(await self._change(name, replaced), wait)
+        return self._details(self._instance(name))
+
     @verb()
     async def enable(self, name: str) -> None:
         """Have the worker of an instance run."""

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from cyme.declarations import App, Declaration, Instance, Queue
+from cyme.declarations import App, Declaration, Instance, Queue, Rollout
 from cyme.errors import BrokerAway, NoProcess, NoSuchInstance, NoSuchQueue
 from cyme.exits import Reason
 from cyme.interfaces import ISupervisor
@@ -326,6 +326,8 @@ class Supervisor(Service):
         """Look at what a change concerns; whoever touches an instance forgives its failures."""
         concerned: set[str] = set()
         for declaration in declarations:
+            if isinstance(declaration, Rollout):
+                continue  # what it does to an instance is a change of that
             if isinstance(declaration, Instance):
                 concerned.add(declaration.name)
                 if declaration.name in self._world.deleted():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict
 
 from cyme.exits import Reason
-from cyme.planning import Desired, History, Observed, Policy, State, state_of
+from cyme.planning import Desired, Heard, History, Observed, Policy, State, state_of
 from cyme.supervisor.reasons import explanation_of
 
 if TYPE_CHECKING:
@@ -27,11 +27,14 @@ def status_of(
     process = observed.process
     state = state_of(desired, observed, tracked.history, now, policy)
     next_attempt = tracked.history.next_attempt
+    fingerprint = desired.fingerprint if desired is not None else None
     return {
         "state": state.value,
         "pid": process.pid if process is not None else None,
         "node": node,
         "started_at": process.started_at if process is not None else None,
+        "is_current": process is not None and process.fingerprint == fingerprint,
+        "is_consuming": desired is not None and consumes_all(desired, tracked.heard),
         "last_pong": tracked.heard.pong_at,
         "failures": tracked.history.failures,
         # Who waits for the broker has no time of the next attempt.
@@ -48,6 +51,12 @@ def draining(progress: Draining | None) -> Mapping[str, Any] | None:
     if progress is None:
         return None
     return {"since": progress.since, "deadline": progress.deadline, "running": progress.running}
+
+
+def consumes_all(desired: Desired, heard: Heard) -> bool:
+    """Whether the worker said that it consumes from every queue that it is to consume from."""
+    wanted = {desired.private_queue, *(queue.name for queue in desired.queues)}
+    return heard.consumers is not None and wanted <= heard.consumers
 
 
 def exit_details(history: History, last_words: tuple[str, ...]) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from cyme.declarations import App, Declaration, Instance, Queue, Version
+from cyme.declarations import App, Declaration, Instance, Queue, Rollout, Version
 from cyme.interfaces import ICatalogue
 
 FOO = App(name="foo")
@@ -50,6 +50,17 @@ def make_catalogue_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             self.assertEqual(self.catalogue.queue("foo", "q").name, "q")
             self.assertIsNone(self.catalogue.queue("bar", "q"))
             self.assertIsNone(self.catalogue.app("nobody"))
+
+        async def test_rollouts(self) -> None:
+            """The last rollout of each app is found and listed by its app."""
+            rollout = Rollout(app="foo", id="1", branch="b1", waiting=("w1",))
+            await self.declare(FOO, App(name="bar"), rollout, evolve(rollout, app="bar"))
+            await self.declare(evolve(rollout, id="2"))
+            self.assertEqual(self.catalogue.rollout("foo").id, "2")
+            listed = [(one.app, one.id) for one in self.catalogue.rollouts()]
+            self.assertEqual(listed, [("bar", "1"), ("foo", "2")])
+            await self.declare(evolve(rollout, deleted=True))
+            self.assertIsNone(self.catalogue.rollout("foo"))
 
         async def test_lists_follow(self) -> None:
             """A list shows the last change, also of what was listed before."""

@@ -19,6 +19,7 @@ from cyme.errors import (
     NoSuchBranch,
     NoSuchInstance,
     NoSuchQueue,
+    NoSuchRollout,
     NotConsuming,
 )
 from cyme.interfaces import IController
@@ -78,6 +79,33 @@ def make_controller_tests(
             self.assertFalse(created)
             self.assertEqual((details["pool"], details["arguments"]), ("solo", "-E"))
             self.assertEqual(apps.get("foo"), details)
+
+        def test_rollouts(self) -> None:
+            """A rolling restart is begun, waited for and shown; one that has ended is called off in vain."""
+            rollouts = self.controller.rollouts
+            self.refused(NoSuchApp, rollouts.begin, "foo")
+            self.refused(NoSuchApp, rollouts.get, "foo")
+            for name in ("w2", "w1"):
+                self.have_instance(name)
+            self.refused(NoSuchRollout, rollouts.get, "foo")
+            self.refused(NoSuchRollout, rollouts.call_off, "foo")
+            self.refused(InvalidParameter, rollouts.begin, "foo", timeout=0.5)
+            begun = self.result(rollouts.begin, "foo", parallel=2, wait=30.0)
+            self.assertEqual((begun["app"], begun["state"], begun["parallel"]), ("foo", "finished", 2))
+            self.assertEqual((begun["waiting"], begun["under_way"], begun["done"]), ([], [], ["w1", "w2"]))
+            self.assertEqual((begun["skipped"], begun["halted"]), ({}, None))
+            self.assertEqual(self.result(rollouts.get, "foo"), begun)
+            self.assertEqual(self.result(rollouts.call_off, "foo"), begun)
+            self.assertNotEqual(self.result(rollouts.begin, "foo")["id"], begun["id"])
+
+        def test_rollout_of_nothing(self) -> None:
+            """A rolling restart of an app without instances is finished at once, and goes with its app."""
+            self.result(self.controller.apps.add, "foo")
+            begun = self.result(self.controller.rollouts.begin, "foo", wait=0.0)
+            self.assertEqual(begun["state"], "finished")
+            self.result(self.controller.apps.delete, "foo")
+            self.result(self.controller.apps.add, "foo")
+            self.refused(NoSuchRollout, self.controller.rollouts.get, "foo")
 
         def test_generated_names(self) -> None:
             """What is added without a name gets one of its own."""

@@ -209,6 +209,23 @@ def make_http_api_tests(
             self.assert_problem(self.ask("POST", place + "?max=0"), 400, "max")
             self.assert_answer(self.ask("GET", place), 200, {"max": 9, "min": 7})
 
+        def test_rolling_restart(self) -> None:
+            """An app is restarted, which can be looked at and called off, also without waiting."""
+            self.given("/foo/", "/foo/instances/w1/")
+            self.assert_problem(self.ask("GET", "/foo/restart/"), 404, "POST /foo/restart/")
+            begun = self.ask("POST", "/foo/restart/?parallel=2", form="timeout=30&wait=0")
+            self.assertEqual((begun.status, begun.json["app"], begun.json["parallel"]), (200, "foo", 2))
+            self.assertEqual(self.ask("GET", "/foo/restart").json["id"], begun.json["id"])
+            self.assertEqual(self.ask("DELETE", "/foo/restart/").json["id"], begun.json["id"])
+            for place in ("/!/foo/restart/", "/foo/restart/!/"):
+                self.assert_answer(self.ask("PUT", place), 202, SCHEDULED)
+                self.assert_answer(self.ask("DELETE", place), 202, SCHEDULED)
+                self.assert_problem(self.ask("GET", place), 501, "asynchronous")
+                self.assert_problem(self.ask("POST", f"{place}?wait=1"), 400, "wait")
+            for wrong in ("parallel=0", "parallel=x", "timeout=0", "timeout=86401", "wait=601", "pace=2"):
+                self.assert_problem(self.ask("POST", f"/foo/restart/?{wrong}"), 400, wrong.partition("=")[0])
+            self.assert_problem(self.ask("POST", "/no/restart/"), 404, "no")
+
         # -- queues and consumers -----------------------------------------------------
 
         def test_queues(self) -> None:

@@ -9,7 +9,7 @@ from attrs import evolve
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from cyme.declarations import App, Instance, Queue, Version
+from cyme.declarations import App, Instance, Queue, Rollout, Turn, Version
 from cyme.events import Event
 from cyme.interfaces import IStore
 
@@ -54,7 +54,23 @@ W1 = Instance(
     created_at=1234567.25,
     version=Version(9, "b2"),
 )
-ALL = (FOO, TASKS, W1)
+RESTART = Rollout(
+    app="foo",
+    id="9d5c",
+    branch="b1",
+    parallel=2,
+    timeout=30.5,
+    asked_by="branch b1",
+    asked_at=1234567.5,
+    waiting=("w4", "w5"),
+    under_way=(Turn("w2", 4, 1234568.25), Turn("w3", 1, 1234569.0)),
+    done=("w1",),
+    skipped=(("w0", "it is désabled"),),
+    halted="w2 is away",
+    ended_at=1234570.0,
+    version=Version(10, "b1"),
+)
+ALL = (FOO, TASKS, W1, RESTART)
 
 
 def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
@@ -97,7 +113,7 @@ def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             changed = evolve(W1, broker=None, queues=(), max_concurrency=1, version=Version(10, "b1"))
             dead = evolve(FOO, deleted=True, broker=None)
             await self.store.save((changed, dead))
-            self.assertEqual(await self.contents(), {changed, dead, TASKS})
+            self.assertEqual(await self.contents(), {changed, dead, TASKS, RESTART})
 
         async def test_same_name_elsewhere(self) -> None:
             """Queues of one name in two apps are two."""
@@ -108,7 +124,7 @@ def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
         async def test_remove(self) -> None:
             """What is removed is gone, and what was not there is no error."""
             await self.store.save(ALL)
-            await self.store.remove((W1, App(name="nobody")))
+            await self.store.remove((W1, RESTART, App(name="nobody")))
             self.assertEqual(await self.contents(), {FOO, TASKS})
 
         async def test_nothing(self) -> None:

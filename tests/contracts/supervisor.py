@@ -21,6 +21,8 @@ KEYS = {
     "pid",
     "node",
     "started_at",
+    "is_current",
+    "is_consuming",
     "last_pong",
     "failures",
     "next_attempt",
@@ -59,6 +61,9 @@ def make_supervisor_tests(
                 status = self.supervisor.status(instance)
                 self.assertLessEqual(KEYS, status.keys())
                 self.assertEqual(json.loads(json.dumps(status))["state"], state.value)
+            for key in ("is_current", "is_consuming"):
+                shown = [self.supervisor.status(one)[key] for one in (RUNS, DISABLED)]
+                self.assertEqual(shown, [True, False], key)
             self.assertEqual(self.supervisor.status(RUNS)["node"].partition("@")[0], "w1")
 
         def test_settled(self) -> None:

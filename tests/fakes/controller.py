@@ -18,7 +18,9 @@ from cyme.errors import (
     NoSuchBranch,
     NoSuchInstance,
     NoSuchQueue,
+    NoSuchRollout,
     NotConsuming,
+    RolloutRuns,
 )
 from cyme.interfaces import IController
 
@@ -99,6 +101,7 @@ class FakeApps(_Verbs):
     def delete(self, name: str) -> Deferred[None]:
         self._app(name)
         del self._controller.declared_apps[name]
+        self._controller.declared_rollouts.pop(name, None)
         for key in [key for key in self._controller.declared_queues if key[0] == name]:
             del self._controller.declared_queues[key]
         instances = self._controller.declared_instances
@@ -276,6 +279,47 @@ class FakeInstances(_Verbs):
         return self._answer(None)
 
 
+class FakeRollouts(_Verbs):
+    """Rolling restarts that are finished at once, unless the controller's `rollouts_run`."""
+
+    def get(self, app: str) -> dict[str, Any]:
+        self._app(app)
+        if app not in self._controller.declared_rollouts:
+            raise NoSuchRollout(app)
+        return self._controller.declared_rollouts[app]
+
+    def begin(
+        self, app: str, *, parallel: int = 1, timeout: float | None = None, wait: float = 60.0
+    ) -> Deferred[dict[str, Any]]:
+        self._app(app)
+        if timeout is not None and timeout < 1:
+            return fail(InvalidParameter("timeout", "must be 1 at least"))
+        there = self._controller.declared_rollouts.get(app)
+        if there is not None and there["state"] == "running":
+            return fail(RolloutRuns(app, there["id"]))
+        names, runs = self._controller.instances.all(app), self._controller.rollouts_run
+        rollout: dict[str, Any] = {
+            "id": self._controller.new_name(),
+            "app": app,
+            "state": "running" if runs else "finished",
+            "parallel": parallel,
+            "waiting": names if runs else [],
+            "under_way": [],
+            "done": [] if runs else names,
+            "skipped": {},
+            "halted": None,
+        }
+        self._controller.declared_rollouts[app] = rollout
+        self._controller.waits.append(wait)
+        return self._answer(dict(rollout))
+
+    def call_off(self, app: str) -> Deferred[dict[str, Any]]:
+        rollout = self.get(app)
+        if rollout["state"] == "running":
+            rollout["state"] = "called-off"
+        return self._answer(dict(rollout))
+
+
 class FakeBranches(_Verbs):
     def all(self) -> list[str]:
         return ["branch1"]
@@ -306,6 +350,7 @@ class FakeController:
 
     :ivar failure: when set, verbs that change something fail with it.
     :ivar held: when a list, their answers wait in it until `release`.
+    :ivar rollouts_run: whether rolling restarts go on until they are called off.
     :ivar waits: the `wait` of each verb that was called with one, in order.
     """
 
@@ -313,6 +358,8 @@ class FakeController:
         self.declared_apps: dict[str, dict[str, Any]] = {}
         self.declared_queues: dict[tuple[str, str], dict[str, Any]] = {}
         self.declared_instances: dict[str, dict[str, Any]] = {}
+        self.declared_rollouts: dict[str, dict[str, Any]] = {}
+        self.rollouts_run = False
         self.failure: Exception | None = None
         self.held: list[tuple[Deferred[Any], Any]] | None = None
         self.waits: list[float] = []
@@ -320,6 +367,7 @@ class FakeController:
         self.apps = FakeApps(self)
         self.queues = FakeQueues(self)
         self.instances = FakeInstances(self)
+        self.rollouts = FakeRollouts(self)
         self.branches = FakeBranches(self)
         self.events = FakeHistory(self)
 
@@ -347,4 +395,5 @@ class FakeController:
     def content(self) -> str:
         """All that is declared, as text: equal exactly when nothing was changed."""
         queues = {f"{app}/{name}": queue for (app, name), queue in self.declared_queues.items()}
-        return json.dumps([self.declared_apps, queues, self.declared_instances], sort_keys=True)
+        declared = [self.declared_apps, queues, self.declared_instances, self.declared_rollouts]
+        return json.dumps(declared, sort_keys=True)

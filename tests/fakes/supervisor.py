@@ -58,6 +58,8 @@ class FakeSupervisor:
             "pid": 4711 if runs else None,
             "node": f"{instance.name}@host.example",
             "started_at": 1000.0 if runs else None,
+            "is_current": runs,
+            "is_consuming": runs,
             "last_pong": 1001.0 if runs else None,
             "failures": 0,
             "next_attempt": None,

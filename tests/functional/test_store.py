@@ -25,7 +25,7 @@ from cyme.faults import Unreadable
 from cyme.models import Base
 from cyme.store import SQLStore
 from tests.contracts.catalogue import make_catalogue_tests
-from tests.contracts.store import ALL, FOO, TASKS, W1, make_store_tests
+from tests.contracts.store import ALL, FOO, RESTART, TASKS, W1, make_store_tests
 
 
 def new_folder(test: TestCase) -> str:
@@ -197,7 +197,7 @@ class SQLiteTests(TestCase):
             await self.store.save(ALL)
             self.ask(f"UPDATE instance SET {change}")
             found = set(await self.store.load())
-            [spoilt] = found - {FOO, TASKS}
+            [spoilt] = found - {FOO, TASKS, RESTART}
             assert isinstance(spoilt, Unreadable), spoilt
             self.assertEqual(spoilt.key, ("w1",))
             self.assertIn(words, spoilt.problem)
@@ -346,17 +346,17 @@ class OpeningTests(TestCase):
         self.successResultOf(store.close())
 
     async def test_older_schema(self) -> None:
-        """A database from before there were events gets their table, and keeps what it holds."""
+        """A database from before there were events and rollouts gets their tables; it keeps what it holds."""
         store = on_sqlite(self)
         store.open()
         await store.save(ALL)
         await store.close()
         database = sqlite3.connect(self.file)  # type: ignore[attr-defined]
-        database.executescript("DROP TABLE event; UPDATE cyme_meta SET value = '1'")
+        database.executescript("DROP TABLE event; DROP TABLE rollout; UPDATE cyme_meta SET value = '1'")
         database.close()
         store = SQLStore(reactor, f"sqlite:///{self.file}")  # type: ignore[attr-defined]
         store.open()
-        self.assertEqual(set(await store.load()), set(ALL))
+        self.assertEqual(set(await store.load()), set(ALL) - {RESTART})
         self.assertEqual(await store.read_events(0, 10, None, None), ())
         await store.close()
         database = sqlite3.connect(self.file)  # type: ignore[attr-defined]

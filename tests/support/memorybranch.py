@@ -54,4 +54,6 @@ def memory_branch(test: SynchronousTestCase, clock: Clock) -> MemoryBranch:
     started = actors.start()
     clock.advance(0)
     test.successResultOf(started)
+    controller.rolling.startService()
+    test.addCleanup(controller.rolling.stopService)
     return MemoryBranch(controller, catalogue)

@@ -22,9 +22,11 @@ def fill(controller: FakeController) -> None:
     controller.declared_apps.clear()
     controller.declared_queues.clear()
     controller.declared_instances.clear()
+    controller.declared_rollouts.clear()
     controller.apps.add("foo")
     controller.queues.add("foo", "tasks")
     controller.instances.add("foo", "w1", queues=["tasks"])
+    controller.rollouts.begin("foo")
     controller.waits.clear()
 
 

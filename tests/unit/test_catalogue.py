@@ -294,4 +294,4 @@ class MergeTests(SynchronousTestCase):
         latest: dict[str, Instance] = {}
         for one in sorted(declarations, key=lambda one: one.version):
             latest[one.name] = one
-        self.assertEqual({one.name: one for group in ends[0] for one in group}, latest)
+        self.assertEqual({one.key[0]: one for group in ends[0] for one in group}, latest)

@@ -90,6 +90,8 @@ class Branch:
         self.case.successResultOf(self.catalogue.load())
         self.case.successResultOf(self.actors.start())
         self.case.addCleanup(self.actors.stop)
+        self.controller.rolling.startService()
+        self.case.addCleanup(self.controller.rolling.stopService)
 
     def turn(self) -> None:
         self.clock.advance(0)

@@ -83,9 +83,7 @@ class EnvelopeTests(SynchronousTestCase):
 
     def test_without_who(self) -> None:
         """A request of a branch that says nothing about who asked is read all the same."""
-        self.assertEqual(
-            decode(json.dumps(fields(who=None)).encode(), LIMIT), evolve(REQUEST, who=None)
-        )
+        self.assertEqual(decode(json.dumps(fields(who=None)).encode(), LIMIT), evolve(REQUEST, who=None))
 
     def test_unknown_fields(self) -> None:
         """Fields that this version does not know are ignored."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.declarations import App, Declaration, Instance, Queue, Version
+from cyme.declarations import App, Declaration, Instance, Queue, Rollout, Turn, Version
 from cyme.models import SCHEMA_VERSION, Base, digest_of, row_of, value_of
 from tests.contracts.store import ALL, FOO, W1
 
@@ -45,6 +45,27 @@ instances = st.builds(
     **parameters,
 )
 
+times = st.floats(allow_nan=False, allow_infinity=False)
+several = st.lists(texts, max_size=4).map(tuple)
+rollouts = st.builds(
+    Rollout,
+    app=texts,
+    id=texts,
+    branch=texts,
+    parallel=st.integers(),
+    timeout=times,
+    asked_by=texts,
+    asked_at=times,
+    waiting=several,
+    under_way=st.lists(st.builds(Turn, texts, st.integers(), times), max_size=4).map(tuple),
+    done=several,
+    skipped=st.lists(st.tuples(texts, texts), max_size=4).map(tuple),
+    halted=maybe,
+    ended_at=st.none() | times,
+    version=common["version"],
+    deleted=common["deleted"],
+)
+
 #: What a column may hold after somebody was at it.
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.binary() | st.text()
 
@@ -58,7 +79,7 @@ def stored(declaration: Declaration) -> dict[str, Any]:
 class RowTests(SynchronousTestCase):
     """A declaration, its row, and the declaration again."""
 
-    @given(st.one_of(apps, queues, instances))
+    @given(st.one_of(apps, queues, instances, rollouts))
     def test_round_trip(self, declaration: Declaration) -> None:
         """A row says the declaration that it was made of."""
         brokers = {7: getattr(declaration, "broker", None) or ""}
@@ -126,6 +147,8 @@ class TablesTests(SynchronousTestCase):
                     "queue": f"app name exchange exchange_type routing_key options {version}",
                     "instance": f"name app branch broker_id is_enabled queues max_concurrency min_concurrency"
                     f" generation drain_until created_at {parameters} {version}",
+                    "rollout": f"app id branch parallel timeout asked_by asked_at waiting under_way done"
+                    f" skipped halted ended_at {version}",
                     "event": "id at branch app instance kind who details",
                 }.items()
             },

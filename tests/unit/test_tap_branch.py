@@ -86,6 +86,7 @@ NAMES = (
     "workers",
     "remote",
     "supervisor",
+    "rolling",
     "actors",
     "stall_watch",
     "redis",
@@ -185,7 +186,13 @@ class StartTests(BranchTestCase):
         loaded.callback(None)
         self.assertEqual(
             self.notes[len(first) :],
-            ["actors start", "port accepts", "supervisor startService", "stall_watch startService"],
+            [
+                "actors start",
+                "port accepts",
+                "supervisor startService",
+                "rolling startService",
+                "stall_watch startService",
+            ],
         )
 
     def test_ready(self) -> None:
@@ -345,6 +352,7 @@ class StopTests(BranchTestCase):
             [
                 "stall_watch stopService",
                 "port closes",
+                "rolling stopService",
                 "supervisor stopService",
                 "workers processes",
                 "workers stop_all",
