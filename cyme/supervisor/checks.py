@@ -7,7 +7,7 @@ workers there are (failure-modes F24).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -19,6 +19,7 @@ from cyme.errors import BrokerAway
 from cyme.planning import Desired, Phase, Policy
 from cyme.supervisor.hearing import interrogated, missed
 from cyme.supervisor.resolving import brokers_of
+from cyme.vitals import Pulse
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -67,6 +68,7 @@ class Checks:
         self._look_at = look_at
         # Thousands of answers are taken in a bit at a time: the reactor never waits for all.
         self._cooperator = Cooperator(scheduler=lambda call: delays.later(0, call))
+        self._pulse = Pulse()
         self._under_way: Deferred[None] | None = None
         self._once_more = False
         self._stopped = False
@@ -116,11 +118,22 @@ class Checks:
             self._once_more = False
             self.full()
 
+    def signs(self) -> Mapping[str, object]:
+        """See `cyme.vitals.Signs`; the value changes with each part of a full check."""
+        return self._pulse.signs("the supervisor's full check")
+
     async def _examine(self) -> None:
+        with self._pulse.busy():
+            await self._examine_parts()
+
+    async def _examine_parts(self) -> None:
         await self._catalogue.refresh()
+        self._pulse.beat()
         await self._catalogue.prune(self._clock.seconds() - TOMBSTONES_LIVE)
+        self._pulse.beat()
         for name in await self._workers.folders(self._world.deleted()):
             self._world.track(name).leftovers = True
+        self._pulse.beat()
         everyone = self._world.all_desired()
         self._remote.retain(brokers_of(one for one in everyone if one.is_enabled))
         living = self._world.living()
@@ -139,6 +152,7 @@ class Checks:
             pings, queues, stats = await self._questions.round(broker, [one.node for one in asked], commands)
         except BrokerAway:
             return
+        self._pulse.beat()
         now = self._clock.seconds()
         silent: list[str] = []
 
