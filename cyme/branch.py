@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
+from socket import SO_ACCEPTCONN, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import evolve, frozen
@@ -21,6 +23,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from cyme.interfaces import ICatalogue, IEvents, IRemoteControl, IStore, IWorkers
     from cyme.rootfolder import RootFolder
     from cyme.settings import Settings
+    from cyme.systemd import ServiceManager
+    from cyme.vitals import Signs, Vitals
 
 #: What is away -> what is wrong with it.
 Readiness = Callable[[], Mapping[str, str]]
@@ -46,6 +51,8 @@ Readiness = Callable[[], Mapping[str, str]]
 FINISH_WITHIN = 10.0
 #: Seconds that one step of a stop may take beyond what it has to wait for.
 STOP_WITHIN = 30.0
+#: Seconds for which the HTTP port may be closed; nothing opens it again.
+PORT_LIMIT = 5.0
 
 
 class Startable(Protocol):
@@ -110,6 +117,8 @@ class Branch(Service):
         say.
     :param heed_signals: called at the start, with what hurries a stop; arranges for signals
         to stop and then to hurry.
+    :param vitals: what the watchdog looks at; nothing any more once the branch stops.
+    :param manager: the service manager, which is told how the branch is.
     :param host: this machine's name.
     """
 
@@ -129,6 +138,8 @@ class Branch(Service):
         refusals: Refusals,
         observe: Callable[[], ILogObserver] | None,
         heed_signals: Callable[[Callable[[], None]], None],
+        vitals: Vitals,
+        manager: ServiceManager,
         host: str,
     ) -> None:
         self._reactor = reactor
@@ -142,6 +153,8 @@ class Branch(Service):
         self._refusals = refusals
         self._observe = observe
         self._heed_signals = heed_signals
+        self._vitals = vitals
+        self._manager = manager
         self._host = host
         self._port: IListeningPort | None = None
         self._parts: Parts | None = None
@@ -268,6 +281,7 @@ class Branch(Service):
         await parts.actors.start()
         if self._port is not None:
             _resume(self._port)
+            self._vitals.watch(_signs_of_port(self._reactor, self._port), PORT_LIMIT)
         if uses_redis:
             self._begun.add("embedded Redis")
             await self._redis.start()
@@ -284,6 +298,14 @@ class Branch(Service):
             where=f"at {url}" if url is not None else "without HTTP",
             pid=os.getpid(),
         )
+        self._manager.ready(partial(self._describe, url))
+
+    def _describe(self, url: str | None) -> str:
+        """How the branch is, in a line."""
+        assert self._parts is not None
+        away = "; ".join(f"{name}: {problem}" for name, problem in sorted(self.readiness().items()))
+        count = len(self._parts.workers.processes())
+        return f"{url or 'without HTTP'}, {count} workers" + (f"; {away}" if away else "")
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
@@ -303,6 +325,8 @@ class Branch(Service):
         """
         super().stopService()
         self._state = "it is stopping"
+        self._vitals.clear()
+        self._manager.stopping(self._state)
         if self._starting is not None:
             self._starting.cancel()
         return Deferred.fromCoroutine(self._stop())
@@ -388,6 +412,24 @@ def _pause(port: IListeningPort) -> None:
 
 def _resume(port: IListeningPort) -> None:
     getattr(port, "startReading", _nothing)()
+
+
+def _signs_of_port(reactor: Any, port: Any) -> Signs:
+    """See `cyme.vitals.Signs`: a port must listen, and the reactor wait for who comes.
+
+    A port that is none of the reactor's own is not known well enough to be judged.
+    """
+    # A port that was closed has none any more.
+    sock = getattr(port, "socket", None)
+
+    def signs() -> Mapping[str, object]:
+        if sock is None or not IReadDescriptor.providedBy(port):
+            return {}
+        if sock.fileno() >= 0 and sock.getsockopt(SOL_SOCKET, SO_ACCEPTCONN) and port in reactor.getReaders():
+            return {}
+        return {"the HTTP port": "closed"}
+
+    return signs
 
 
 def _nothing() -> None:

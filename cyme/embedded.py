@@ -182,6 +182,12 @@ class EmbeddedRedis:
                 )
         handle.release()
 
+    def signs(self) -> Mapping[str, object]:
+        """See `cyme.vitals.Signs`; a server that is away and started again is no matter here."""
+        if self._keeping is not None and self._keeping.called:
+            return {"what watches the embedded Redis": "ended"}
+        return {}
+
     def _forget(self) -> IHandle | None:
         """Stop watching; what was watched."""
         keeping, self._keeping = self._keeping, None

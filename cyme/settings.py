@@ -200,6 +200,14 @@ OPTIONS: tuple[Option, ...] = (
         " not by a busy machine; 0 does not look. For finding out why a branch is slow.",
     ),
     Option(
+        "hang-limit",
+        None,
+        "45",
+        readers.seconds(1),
+        "Seconds after which the branch ends itself with status 1 and all stacks in the log when its reactor"
+        " hangs or a part of it makes no progress. Workers go on, and the next start takes them over.",
+    ),
+    Option(
         "max-request-body",
         None,
         "1M",
@@ -320,6 +328,7 @@ class Settings:
     warm_timeout: float
     worker_loglevel: str
     stall_limit: float
+    hang_limit: float
     max_request_body: int
     allow_origin: tuple[str, ...]
     is_daemon: bool

@@ -53,6 +53,7 @@ from cyme.errors import CannotStart
 from cyme.events import Event
 from cyme.faults import Unreadable
 from cyme.interfaces import IStore
+from cyme.vitals import Pulse
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorFromThreads
@@ -104,6 +105,7 @@ class SQLStore:
         self._reactor = reactor
         self._url = url
         self._engine: Engine | None = None
+        self._pulse = Pulse()
         # One thread: SQLite has one writer anyway, and writes keep the order they were asked in.
         # It is started by the first use, so that a start that is refused leaves none behind.
         self._pool = ThreadPool(minthreads=0, maxthreads=1, name="database")
@@ -165,6 +167,10 @@ class SQLStore:
             return succeed(None)
         return deferToThreadPool(self._reactor, self._pool, engine.dispose).addBoth(self._ended)
 
+    def signs(self) -> Mapping[str, object]:
+        """See `cyme.vitals.Signs`; the value changes with each part of a transaction."""
+        return self._pulse.signs("the database's thread")
+
     # -- inside -----------------------------------------------------------------------
 
     def _ended(self, result: Any) -> Any:
@@ -182,7 +188,15 @@ class SQLStore:
             raise RuntimeError("the store is not open")
         if engine.dialect.name in SHARED:
             engine = engine.execution_options(isolation_level=isolation)
-        return deferToThreadPool(self._reactor, self._pool, _in_transaction, engine, thd, *arguments)
+
+        def thd_begun(connection: Connection) -> T:
+            # So a connection that was lost, and made again, counts as two parts.
+            self._pulse.beat()
+            return thd(connection, *arguments)
+
+        return self._pulse.during(
+            deferToThreadPool(self._reactor, self._pool, _in_transaction, engine, thd_begun)
+        )
 
 
 def _in_transaction(engine: Engine, thd: Callable[..., T], *arguments: Any) -> T:

@@ -27,10 +27,17 @@ from cyme.options import Options
 from cyme.rootfolder import RootFolder
 from cyme.settings import Settings
 from cyme.stopsignals import StopSignals
-from cyme.watchdog import Watchdog
+from cyme.systemd import ServiceManager
+from cyme.vitals import Vitals
+from cyme.watchdog import HangAlarm, LastWords, Watchdog
 
 if TYPE_CHECKING:
     from cyme.interfaces import ILauncher
+
+#: Seconds for which one attempt to connect to a broker may make no progress: the system's resolver
+#: waits for its servers in turn, for half a minute for each domain that it searches. A broker whose
+#: name can't be resolved is away, and no reason to end.
+CONNECT_LIMIT = 300.0
 
 __all__ = ["Options", "makeService"]
 
@@ -61,9 +68,17 @@ def make_branch(reactor: Any, settings: Settings, *, logs_itself: bool) -> Branc
     root = RootFolder(settings.instance_dir, generate_id=lambda: str(uuid4()))
     launcher = ProcessLauncher(reactor)
     host = socket.gethostname()
+    vitals = Vitals()
+    manager = ServiceManager(os.environ)
+    limit = settings.hang_limit
+    words = LastWords(log.fileno)
+    redis = EmbeddedRedis(
+        reactor, launcher, root.join(".redis"), find_server=find_server, env=dict(os.environ)
+    )
+    vitals.watch(redis.signs, 0.0)
 
     def assemble(branch_id: str, broker: str, readiness: Readiness) -> Parts:
-        return _assemble(reactor, settings, root.path, launcher, host, branch_id, broker, readiness)
+        return _assemble(reactor, settings, root.path, launcher, host, vitals, branch_id, broker, readiness)
 
     def heed_signals(hurry: Callable[[], None]) -> None:
         signals = StopSignals(reactor, lambda: _stop(reactor), hurry)
@@ -75,8 +90,16 @@ def make_branch(reactor: Any, settings: Settings, *, logs_itself: bool) -> Branc
         reactor,
         settings,
         root,
-        EmbeddedRedis(reactor, launcher, root.join(".redis"), find_server=find_server, env=dict(os.environ)),
-        Watchdog(reactor, log.fileno),
+        redis,
+        Watchdog(
+            reactor,
+            vitals,
+            manager,
+            words.speak,
+            HangAlarm(limit, lambda seconds: words.speak("the reactor", seconds), log.fileno),
+            log.fileno,
+            limit=limit,
+        ),
         assemble=assemble,
         answers=amqp_answers,
         redacted=redacted,
@@ -86,6 +109,8 @@ def make_branch(reactor: Any, settings: Settings, *, logs_itself: bool) -> Branc
         ),
         observe=(lambda: _observe(log, settings, root)) if logs_itself else None,
         heed_signals=heed_signals,
+        vitals=vitals,
+        manager=manager,
         host=host,
     )
 
@@ -96,6 +121,7 @@ def _assemble(
     root: str,
     launcher: ILauncher,
     host: str,
+    vitals: Vitals,
     branch_id: str,
     broker: str,
     readiness: Readiness,
@@ -115,17 +141,20 @@ def _assemble(
     from cyme.supervisor.oomkills import OomKills
     from cyme.supervisor.resolving import Defaults
     from cyme.supervisor.service import Supervisor
+    from cyme.threads import Threads
     from cyme.workers.service import Workers
 
     store = SQLStore(reactor, settings.database)
     catalogue = Catalogue(reactor, store, branch_id)
     events = Events(reactor, store, branch_id)
+    threads = Threads(reactor)
     workers = Workers(
         reactor,
         launcher,
         root,
         celery_loglevel=settings.worker_loglevel,
         warm_timeout=settings.warm_timeout,
+        in_thread=threads.run,
     )
     remote = RemoteControl(
         reactor, retry_policy=backoffPolicy(initialDelay=0.5, maxDelay=10.0, jitter=random.random)
@@ -160,9 +189,13 @@ def _assemble(
         getloadavg=os.getloadavg,
         statvfs=os.statvfs,
     )
-    actors = Actors(reactor, LocalBus(reactor), branch_id, presence.members)
     # Twice the time that a worker may take to stop and to start.
     restart_timeout = 2 * (settings.warm_timeout + policy.start_timeout)
+    bus = LocalBus(reactor)
+    actors = Actors(reactor, bus, branch_id, presence.members)
+    for signs in (store.signs, supervisor.signs, remote.serving, bus.signs, threads.signs):
+        vitals.watch(signs, settings.hang_limit)
+    vitals.watch(remote.connecting, max(CONNECT_LIMIT, settings.hang_limit))
     controller = make_controller(
         reactor,
         catalogue,

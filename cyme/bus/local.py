@@ -7,7 +7,7 @@ sender's own call, what is bound is alive, and nobody gets a message that has ex
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,7 @@ class LocalBus:
         self._accepted: set[str] = set()
         self._receive: Callable[[bytes], Deferred[None]] | None = None
         self._waiting: deque[_Waiting] = deque()
+        self._delivered = 0
         self._delivery: IDelayedCall | None = None
         self.limit = LIMIT
         self.inbox = ""
@@ -163,6 +164,10 @@ class LocalBus:
             self._delivery = self._clock.callLater(0, self._deliver)
         return True
 
+    def signs(self) -> Mapping[str, object]:
+        """See `cyme.vitals.Signs`; the value changes with each delivery."""
+        return {"the branch bus": self._delivered} if self._waiting else {}
+
     # -- inside ---------------------------------------------------------------------
 
     def _refusal(self, body: bytes) -> CymeError | None:
@@ -187,6 +192,7 @@ class LocalBus:
             if not self._waiting or self._receive is None:
                 return
             message = self._waiting.popleft()
+            self._delivered += 1
             if self._clock.seconds() >= message.deadline:
                 self._log.debug("a message is dropped: nobody waits for it any more")
                 continue

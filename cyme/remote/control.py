@@ -17,6 +17,7 @@ from cyme.interfaces import IRemoteControl
 from cyme.remote.errands import count, declare, delete_queue
 from cyme.remote.lines import ISession, Line
 from cyme.remote.sessions import Session
+from cyme.vitals import Pulse
 
 if TYPE_CHECKING:
     from cyme.planning import ConsumedQueue, QueueCount
@@ -57,6 +58,7 @@ class RemoteControl:
         self._make_session = make_session or self._thread_session
         self._lines: dict[str, Line] = {}
         self._ending: set[Deferred[None]] = set()
+        self._pulse = Pulse()
         self._errands = DeferredSemaphore(MOST_ERRANDS)
         self._subscribers: list[Callable[[str, bool], None]] = []
         self._closed = False
@@ -119,6 +121,25 @@ class RemoteControl:
         DeferredList(list(self._ending)).addCallback(all_ended)
         return finished
 
+    # -- signs of life, see `cyme.vitals.Signs` -----------------------------------
+
+    def serving(self) -> Mapping[str, object]:
+        """What the threads of connections that were made are at; each turn takes seconds at most."""
+        return {
+            f"the remote control of {redacted(broker)}": sign[1]
+            for broker, line in self._lines.items()
+            if (sign := line.sign()) is not None and sign[0]
+        }
+
+    def connecting(self) -> Mapping[str, object]:
+        """What the threads are at that connect; the system's resolver may keep one for minutes."""
+        connecting: dict[str, object] = {
+            f"the connection to {redacted(broker)}": sign[1]
+            for broker, line in self._lines.items()
+            if (sign := line.sign()) is not None and not sign[0]
+        }
+        return {**connecting, **self._pulse.signs("the errands to brokers")}
+
     # -- inside -------------------------------------------------------------------
 
     def _line(self, broker: str) -> Line | None:
@@ -173,6 +194,7 @@ class RemoteControl:
         if line is not None and line.reachable is False:
             return fail(line.away())
         running: Deferred[T] = self._errands.run(self._in_thread, function, *arguments)
+        self._pulse.during(running)
         ended: Deferred[None] = Deferred()
         self._await_end(ended)
 

@@ -43,6 +43,7 @@ class ISession(Protocol):
 
     def start(self) -> None: ...
     def submit(self, question: Question, envelope: Envelope) -> None: ...
+    def progress(self) -> object: ...
     def forget(self, question: Question) -> None: ...
     def stop(self) -> None: ...
     def join(self) -> None: ...
@@ -105,6 +106,14 @@ class Line:
             return
         self._session = session
         self._alive.add(session)
+
+    def sign(self) -> tuple[bool, object] | None:
+        """Whether the session serves, and a value that changes with its progress; None without one."""
+        session = self._session
+        if session is None:
+            return None
+        progress = session.progress()
+        return progress is not None, (id(session), progress)
 
     def away(self) -> BrokerAway:
         """The error of those who need this broker now."""

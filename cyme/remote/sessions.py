@@ -53,6 +53,7 @@ class Session:
         self._timeout = timeout
         self._stopping = False
         self._complained = False
+        self._turns = 0
         self._outgoing: deque[Envelope] = deque()
         self._open: dict[str, Question] = {}
         self._wakeup = Wakeup()
@@ -86,6 +87,13 @@ class Session:
         """Close the connection; `Listener.ended` tells when that is done."""
         self._stopping = True
         self._wakeup.ring()
+
+    def progress(self) -> object:
+        """What the thread is at: a number of turns once it serves, None while it connects.
+
+        A thread that has ended makes no turns; that it has is told to the listener at once.
+        """
+        return self._turns if self._turns else None
 
     def join(self) -> None:
         """Wait for the thread, which has told its end already."""
@@ -125,6 +133,7 @@ class Session:
         lost = lost_errors(connection)
         unreadable = 0
         while not self._stopping:
+            self._turns += 1
             while self._outgoing:
                 mailbox.send(self._outgoing.popleft())
             try:

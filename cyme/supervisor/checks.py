@@ -8,7 +8,7 @@ workers there are (failure-modes F24).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
@@ -23,6 +23,7 @@ from cyme.supervisor.hearing import interrogated, missed
 from cyme.supervisor.questions import ANSWER_TIMEOUT
 from cyme.supervisor.reasons import LINES_READ, ailment_of
 from cyme.supervisor.resolving import brokers_of
+from cyme.vitals import Pulse
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -79,6 +80,7 @@ class Checks:
         self._counting = Counting(clock, workers, remote, world, delays, look_at=look_at, run=self._run)
         self._to_ask_again: set[str] = set()
         self._examining: dict[str, Deferred[None]] = {}
+        self._pulse = Pulse()
         self._under_way: Deferred[None] | None = None
         self._once_more = False
         self._stopped = False
@@ -182,11 +184,22 @@ class Checks:
             self._once_more = False
             self.full()
 
+    def signs(self) -> Mapping[str, object]:
+        """See `cyme.vitals.Signs`; the value changes with each part of a full check."""
+        return self._pulse.signs("the supervisor's full check")
+
     async def _examine(self) -> None:
+        with self._pulse.busy():
+            await self._examine_parts()
+
+    async def _examine_parts(self) -> None:
         await self._catalogue.refresh()
+        self._pulse.beat()
         await self._catalogue.prune(self._clock.seconds() - TOMBSTONES_LIVE)
+        self._pulse.beat()
         for name in await self._workers.folders(self._world.deleted()):
             self._world.track(name).leftovers = True
+        self._pulse.beat()
         everyone = self._world.all_desired()
         self._remote.retain(brokers_of(one for one in everyone if one.is_enabled))
         living = self._world.living()
@@ -218,6 +231,7 @@ class Checks:
             )
         except BrokerAway:
             return
+        self._pulse.beat()
         now = self._clock.seconds()
         silent: list[str] = []
 

@@ -140,6 +140,7 @@ class Supervisor(Service):
         )
         self._due: set[str] = set()
         self._pass_at: IDelayedCall | None = None
+        self._is_begun = False
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
         self._stall_watch = LoopingCall(self._watch_stalls)
@@ -179,8 +180,9 @@ class Supervisor(Service):
 
         def ended(failure: Failure) -> None:
             self._log.failure("{{Supervisor}} the loop ended and is started again", failure)
-            self._delays.later(self._interval, self._run_loop)
+            self._delays.later(min(self._interval, RETRY_AFTER), self._run_loop)
 
+        self._is_begun = True
         if self.running:
             self._loop.start(self._interval, now=True).addErrback(ended)
 
@@ -208,6 +210,12 @@ class Supervisor(Service):
                 if job is not None:
                     job.cancel()
             self._release_waiters(tracked)
+
+    def signs(self) -> Mapping[str, object]:
+        """See `cyme.vitals.Signs`."""
+        if self._is_begun and self.running and not self._loop.running:
+            return {"the supervisor's loop": "ended"}
+        return self._checks.signs()
 
     # -- ISupervisor ------------------------------------------------------------
 

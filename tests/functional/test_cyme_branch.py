@@ -241,22 +241,3 @@ class LateFailureTests(StartTestCase):
         self.assertIn("Bad file format", Path(folder, "redis.log").read_text())
         self.assertIn("stopped", branch.lines()[-1])
         self.assertEqual(self.left_over(), [])
-
-
-class HangTests(StartTestCase):
-    """A branch that hangs."""
-
-    async def test_watchdog(self) -> None:
-        """A reactor that hangs for too long ends the process with its stacks and a non-zero status."""
-        program = (
-            "import time\n"
-            "from twisted.internet import reactor\n"
-            "from cyme.watchdog import Watchdog\n"
-            "reactor.callWhenRunning(Watchdog(reactor, lambda: 2, limit=0.5).startService)\n"
-            "reactor.callLater(0.1, time.sleep, 60)\n"
-            "reactor.run()\n"
-        )
-        process = self.run_command("python", "-c", program)
-        self.assertEqual(await self.ended(process), 1)
-        self.assertIn("Timeout (0:00:00.500000)!", process.log_text())
-        self.assertIn("in runUntilCurrent", process.log_text())

@@ -99,6 +99,7 @@ class PlayedSession:
     stopped: bool = False
     joined: bool = False
     refuse: bool = False
+    turns: int | None = None
     sent: list[tuple[Question, Envelope]] = field(factory=list)
     forgotten: list[Question] = field(factory=list)
 
@@ -115,6 +116,9 @@ class PlayedSession:
 
     def stop(self) -> None:
         self.stopped = True
+
+    def progress(self) -> object:
+        return self.turns
 
     def join(self) -> None:
         self.joined = True

@@ -22,6 +22,7 @@ from cyme.branch import FINISH_WITHIN, STOP_WITHIN, Branch, Parts, Readiness, Re
 from cyme.errors import CannotStart
 from cyme.rootfolder import Memory, RootFolder
 from cyme.settings import Settings, make_settings
+from cyme.vitals import Vitals
 
 
 class FakePort:
@@ -43,6 +44,20 @@ class FakePort:
     def stopListening(self) -> Deferred[None]:
         self._note("port closes")
         return succeed(None)
+
+
+class FakeManager:
+    """A service manager that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def ready(self, describe: Callable[[], str]) -> None:
+        self.told.append("ready")
+        self.describe = describe
+
+    def stopping(self, status: str) -> None:
+        self.told.append(f"stopping: {status}")
 
 
 class PortReactor(MemoryReactorClock):
@@ -107,6 +122,8 @@ class BranchTestCase(SynchronousTestCase):
         self.parts["store"].does["open"] = lambda: None
         self.parts["redis"].does["prepare"] = lambda: None
         self.redis.url = "redis+socket:///r.sock"
+        self.vitals = Vitals()
+        self.manager = FakeManager()
         self.in_flight: Deferred[None] = succeed(None)
         self.heard: list[tuple[str | None, int | None]] = []
         self.amqp = False
@@ -159,6 +176,8 @@ class BranchTestCase(SynchronousTestCase):
             refusals=Refusals(at_start=refuse, later=failed),
             observe=self.observe,
             heed_signals=lambda hurry: self.notes.append("signals"),
+            vitals=self.vitals,
+            manager=self.manager,  # type: ignore[arg-type]
             host="box",
         )
 
@@ -204,6 +223,28 @@ class StartTests(BranchTestCase):
         self.assertEqual(branch.readiness(), {})
         self.parts["remote"].does["reachable"] = lambda: False
         self.assertEqual(branch.readiness(), {"broker": "amqp://me:***@h// can't be reached"})
+
+    def test_manager(self) -> None:
+        """The service manager hears when the start is complete, and when the stop begins."""
+        started: Deferred[None] = Deferred()
+        self.parts["supervisor"].does["startService"] = lambda: started
+        self.parts["remote"].does["reachable"] = lambda: False
+        branch = self.start()
+        self.assertEqual(self.manager.told, [])
+        started.callback(None)
+        self.assertEqual(self.manager.told, ["ready"])
+        self.assertEqual(
+            self.manager.describe(),
+            "http://127.0.0.1:8001/, 0 workers; broker: amqp://me:***@h// can't be reached",
+        )
+        branch.stopService()
+        self.assertEqual(self.manager.told[1:], ["stopping: it is stopping"])
+
+    def test_no_judgement_at_the_end(self) -> None:
+        """What makes no progress during a stop is not held against it."""
+        self.vitals.watch(lambda: {"it": "stands still"}, 1.0)
+        self.start().stopService()
+        self.assertEqual([self.vitals.look(5.0) for _ in range(3)], [None] * 3)
 
     def test_presence(self) -> None:
         """Presence learns where the HTTP server is."""
