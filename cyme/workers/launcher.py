@@ -17,6 +17,7 @@ from zope.interface import implementer
 from cyme.interfaces import ILauncher
 from cyme.workers import child
 from cyme.workers.handle import AdoptedHandle, Handle
+from cyme.workers.leftovers import kill_leftovers
 from cyme.workers.proc import boot_id, read_record, read_stat
 
 if TYPE_CHECKING:
@@ -84,14 +85,23 @@ class ProcessLauncher:
             # First of all: from here on the pidfd is this process, whoever has its pid later.
             pidfd = os.pidfd_open(found.pid)
         except OSError:
+            self._kill_leftovers(found.pid, record)
             return None
         stat = read_stat(found.pid)
         if stat is None or stat.has_ended or stat.start_ticks != found.start_ticks:
             os.close(pidfd)
+            self._kill_leftovers(found.pid, record)
             return None
         return AdoptedHandle(
             self._reactor, found.pid, pidfd, started_at=found.started_at, identity=found.identity
         )
+
+    def _kill_leftovers(self, pid: int, record: str) -> None:
+        killed = kill_leftovers(pid, os.path.dirname(record))
+        if killed:
+            self._log.warn(
+                "process {pid} had ended and left {killed}, which were killed", pid=pid, killed=killed
+            )
 
 
 class _Child(ProcessProtocol):

@@ -62,6 +62,18 @@ def parse_stat(text: str) -> Stat:
     return Stat(fields[0], int(fields[19]))
 
 
+def parse_group(text: str) -> int:
+    """Read the process group, field 5, in the text of `/proc/PID/stat`.
+
+    :raises ValueError: when it is none.
+    """
+    _, found, rest = text.rpartition(")")
+    fields = rest.split()
+    if not found or len(fields) < 20:
+        raise ValueError("not the text of /proc/PID/stat")
+    return int(fields[2])
+
+
 def read_stat(pid: int) -> Stat | None:
     """The stat of the process that has this pid now, or None."""
     try:

@@ -230,9 +230,10 @@ class GroupTests(TestCase):
         await until_reactor_runs()
         self.processes = Processes(self)
 
-    async def with_member(self) -> tuple[Handle, int]:
+    async def with_member(self, **env: str) -> tuple[Handle, int]:
         """A leader and the pid of another process of its group."""
-        handle = await self.processes.run("sh", "-c", "sleep 600 & echo $!; read x < $0", self.processes.fifo)
+        argv = ("sh", "-c", "sleep 600 & echo $!; read x < $0", self.processes.fifo)
+        handle = await self.processes.run(*argv, env={"PATH": os.environ["PATH"], **env})
         await eventually(self.processes.output, 10, "the pid of the member")
         return handle, int(self.processes.output())
 
@@ -274,6 +275,19 @@ class GroupTests(TestCase):
         handle.signal(signal.SIGTERM)
         handle.signal(signal.SIGKILL, group=True)
         await eventually(lambda: not os.path.exists(f"/proc/{member}"), 10, "its end")
+
+    async def test_found_too_late(self) -> None:
+        """What outlived its leader unnoticed is killed when its record is read, if it names the folder."""
+        for env, is_ours in (({"LOG": self.processes.path("w1.log")}, True), ({}, False)):
+            handle, member = await self.with_member(**env)
+            await self.survives(handle, member)
+            self.assertIsNone(self.processes.launcher.find(self.processes.path("w1.json")))
+            if is_ours:
+                await when_ended(member, 10)
+            else:
+                os.kill(member, signal.SIGKILL)  # it lives: no ProcessLookupError
+            os.unlink(self.processes.path("w1.json"))
+            os.truncate(self.processes.path("w1.log"), 0)
 
     async def test_frozen(self) -> None:
         """A frozen process is killed all the same."""

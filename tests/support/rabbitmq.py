@@ -137,6 +137,16 @@ class RabbitMQ:
         if self._server is not None:
             self._server.signal(signal.SIGCONT, group=True)
 
+    def mend(self) -> None:
+        """Make up for `stop`, `kill` and `freeze`, as far as they were done; no error if none was."""
+        self.thaw()
+        if self._server is None or self._server.status is not None:
+            self.start()
+
+    def close_connections(self, vhost: str) -> None:
+        """Close every client's connection to a virtual host; they may come back at once."""
+        self.ctl_now("close_all_connections", "-p", vhost, "by an operator")
+
     def close(self) -> None:
         """End the node for good and remove its folder."""
         for process in (self._server, self._epmd):
@@ -198,13 +208,24 @@ class RabbitMQ:
 
 
 _shared: list[RabbitMQ] = []
+_breakable: list[RabbitMQ] = []
 
 
 def shared_rabbitmq() -> RabbitMQ:
     """The node of this test run, started at the first call; use `new_vhost` and never stop it.
 
-    A test that stops or kills its broker makes a `RabbitMQ` of its own and closes it.
+    A test that stops or kills its broker takes `breakable_rabbitmq`.
     """
     if not _shared:
         _shared.append(RabbitMQ())
     return _shared[0]
+
+
+def breakable_rabbitmq() -> RabbitMQ:
+    """A second node, which a test may stop, kill and freeze; its cleanup is `mend`.
+
+    One for all such tests: they run one after the other in a process, and a new node takes seconds.
+    """
+    if not _breakable:
+        _breakable.append(RabbitMQ())
+    return _breakable[0]

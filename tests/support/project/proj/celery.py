@@ -1,6 +1,7 @@
 """The Celery app of a user's own project."""
 
 import os
+import subprocess
 import time
 
 from celery import Celery
@@ -33,3 +34,22 @@ def eat(path, until, mebibytes):
     eaten = bytearray(os.urandom(1) * (mebibytes << 20))
     wait_for(path, until)
     return len(eaten)
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def note(path, number, seconds):
+    """Take so many seconds, then add a line with the number to a file; no crash loses the task."""
+    time.sleep(seconds)
+    # One write of a few bytes: many processes add to the file.
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, b"%d\n" % number)
+    finally:
+        os.close(file)
+
+
+@app.task
+def start_program(path):
+    """Start a program that runs for long, write its pid to a file, and wait for it."""
+    with subprocess.Popen(["sleep", "600"]) as program:
+        leave(path, str(program.pid))
