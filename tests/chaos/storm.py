@@ -32,7 +32,6 @@ from tests.chaos.model import APP, Declared, Model, Writer, Wrong
 from tests.chaos.stream import TaskStream
 from tests.functional.branchcase import PROJECT
 from tests.support.branch import BranchProcess
-from tests.support.http import Client
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 

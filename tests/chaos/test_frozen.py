@@ -59,7 +59,7 @@ class FrozenTests(ChaosCase):
         return await self.ask("GET", "/foo/instances/w1/events/", params={"limit": "1000"})
 
     async def test_proof(self) -> None:
-        """However fast silence is counted, a broker that has frozen is found out before a worker is judged."""
+        """However fast silence is counted, a frozen broker is found out before a worker is judged."""
         before = await self.create()
         for _ in range(2):
             self.broker.freeze()
