@@ -21,6 +21,7 @@ README = Path(cyme.__file__).resolve().parent.parent / "README.rst"
 STATUSES = {
     "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 400],
     "Your own Celery application": [201],
+    "Restarting an application": [200, 200, 200],
     "What happened, and why": [200],
 }
 
@@ -71,6 +72,12 @@ class ReadmeTests:
         """An application with a Celery app of its own is created as the README says."""
         [body] = await self.session("Your own Celery application")
         self.assertEqual(body["celery_app"], "proj.celery:app")
+
+    async def test_restart(self: Any) -> None:
+        """An application is restarted, looked at and left alone as the README says."""
+        await self.create()
+        bodies = await self.session("Restarting an application")
+        self.assertEqual([body["state"] for body in bodies], ["finished"] * 3)
 
     async def test_what_happened(self: Any) -> None:
         """The why-log is read as the README says."""
