@@ -22,6 +22,7 @@ STATUSES = {
     "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 200, 400],
     "Your own Celery application": [201, 200],
     "Is it well?": [201, 201, 200, 200, 200],
+    "Restarting an application": [200, 200, 200],
     "What happened, and why": [200],
 }
 
@@ -79,6 +80,12 @@ class ReadmeTests:
         bodies = await self.session("Is it well?")
         self.assertEqual(bodies[2]["verdict"], "ok")
         self.assertEqual((bodies[3]["state"], bodies[3]["draining"]), ("disabled", None))
+
+    async def test_restart(self: Any) -> None:
+        """An application is restarted, looked at and left alone as the README says."""
+        await self.create()
+        bodies = await self.session("Restarting an application")
+        self.assertEqual([body["state"] for body in bodies], ["finished"] * 3)
 
     async def test_what_happened(self: Any) -> None:
         """The why-log is read as the README says."""

@@ -175,6 +175,27 @@ class SQLiteTests(TestCase):
         self.assertLess({old, other, evolve(FOO, broker="amqp://new//")}, set(await self.store.load()))
         self.assertEqual(len(self.ask("SELECT * FROM broker")), 3)
 
+    async def test_unreadable_rollouts(self) -> None:
+        """A rollout that a person spoilt is named with what is wrong with it."""
+        for change, words in (
+            ("waiting = 'w1'", "waiting"),
+            ("done = '[1]'", "done"),
+            ("done = '{}'", "done"),
+            ("skipped = '[[\"w1\"]]'", "skipped"),
+            ("under_way = '[[\"w1\", \"2\", 3]]'", "under_way"),
+            ("under_way = '[[\"w1\", 2, Infinity]]'", "under_way"),
+            ("under_way = '[[\"\\udc80\", 2, 3]]'", "under_way"),
+            ("parallel = 'all'", "parallel"),
+            ("timeout = 9e999", "timeout"),
+            ("ended_at = 'soon'", "ended_at"),
+        ):
+            await self.store.save(ALL)
+            self.ask(f"UPDATE rollout SET {change}")
+            [spoilt] = set(await self.store.load()) - {FOO, TASKS, W1}
+            assert isinstance(spoilt, Unreadable), spoilt
+            self.assertEqual(spoilt.key, ("foo",))
+            self.assertIn(words, spoilt.problem)
+
     async def test_unreadable_rows(self) -> None:
         """A row that a person spoilt is named with what is wrong with it; the others are loaded."""
         for change, words in (

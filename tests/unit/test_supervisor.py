@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.catalogue import Catalogue
-from cyme.declarations import App, Instance, Queue
+from cyme.declarations import App, Instance, Queue, Rollout
 from cyme.planning import Phase, Policy
 from cyme.supervisor.endings import EXAMINED_WITHIN
 from cyme.supervisor.resolving import Defaults
@@ -534,6 +534,52 @@ class EventTests(SupervisorTestCase):
         self.run_instance()
         self.remote.connect(BROKER)
         self.assertEqual(self.kinds(), ["started", "running"])
+
+
+class StatusTests(SupervisorTestCase):
+    """Whether a worker is as declared, which rolling restarts go by."""
+
+    def as_declared(self) -> tuple[bool, bool]:
+        return self.status()["is_current"], self.status()["is_consuming"]
+
+    def test_restart(self) -> None:
+        """From a restart until the new worker has said what it consumes from, it is not as declared."""
+        self.start()
+        self.run_instance()
+        self.assertEqual(self.as_declared(), (True, True))
+        self.change("w1", generation=1)
+        self.assertEqual(self.as_declared(), (False, True))
+        self.turn()
+        self.remote.mute("w1@host")
+        self.workers.end("w1", status=0)
+        self.assertEqual(self.as_declared(), (False, False))
+        self.turn()
+        self.assertEqual(self.as_declared(), (True, False))
+        self.remote.unmute("w1@host")
+        self.workers.say_ready("w1")
+        self.turn(0.2)
+        self.assertEqual(self.as_declared(), (True, True))
+
+    def test_consumers(self) -> None:
+        """A worker that lost a consumer, or has not taken up a new one, does not consume from all."""
+        self.start()
+        self.declare(Queue(app="foo", name="tasks"))
+        self.run_instance()
+        self.change("w1", queues=("tasks",))
+        self.assertEqual(self.as_declared(), (True, False))
+        self.turn(0.2)
+        self.assertEqual(self.as_declared(), (True, True))
+
+    def test_rollout(self) -> None:
+        """A rollout that is written concerns no instance: whose back-off goes on."""
+        self.start()
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.turn()
+        for _ in range(2):
+            self.workers.end("w1", status=1)
+        self.declare(Rollout(app="foo", id="1", branch="b1"))
+        self.turn()
+        self.assertEqual(self.state(), "backoff")
 
 
 class ConsumerTests(SupervisorTestCase):
