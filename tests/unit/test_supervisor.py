@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -129,6 +130,31 @@ class SupervisorContractTests(make_supervisor_tests(real)):  # type: ignore[misc
 
 class FakeSupervisorTests(make_supervisor_tests(fake)):  # type: ignore[misc]
     """The fake supervisor."""
+
+
+class SignsTests(SupervisorTestCase):
+    """What the supervisor shows of its progress."""
+
+    def test_full_check(self) -> None:
+        """A full check that waits for the database shows the same all along, an idle supervisor nothing."""
+        self.start()
+        self.turn(1.0)
+        self.assertEqual(self.supervisor.signs(), {})
+        waiting: Deferred[Any] = Deferred()
+        self.patch(self.catalogue, "refresh", lambda: waiting)
+        self.supervisor.wake()
+        first = self.supervisor.signs()
+        self.turn(1.0)
+        self.assertEqual((list(first), self.supervisor.signs()), (["the supervisor's full check"], first))
+        waiting.callback(frozenset())
+        self.turn(1.0)
+        self.assertEqual(self.supervisor.signs(), {})
+
+    def test_loop(self) -> None:
+        """A loop that ended is told."""
+        self.start()
+        self.supervisor._loop.stop()
+        self.assertEqual(self.supervisor.signs(), {"the supervisor's loop": "ended"})
 
 
 class LifeTests(SupervisorTestCase):
