@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,31 @@ INSERT INTO instance (name, app, branch, version_stamp, version_branch, deleted)
     VALUES ('w2', 'foo', 'b1', 8, 'b1', 1);
 INSERT INTO event (at, branch, kind, who, details) VALUES (1.0, 'b1', 'started', 'supervisor', '{}');
 """
+
+
+class SignsTests(TestCase):
+    """Whether the database's thread gets on."""
+
+    async def test_hangs(self) -> None:
+        """A transaction that takes its time shows the same all along; one that has ended shows nothing."""
+        store = on_sqlite(self)
+        store.open()
+        self.addCleanup(lambda: store.close())
+        self.assertEqual(store.signs(), {})
+        begun, go_on = threading.Event(), threading.Event()
+
+        def thd_wait(connection: Any) -> None:
+            begun.set()
+            go_on.wait(60)
+
+        waiting = store._run(thd_wait)
+        self.addCleanup(go_on.set)
+        await deferToThread(begun.wait, 60)
+        first = store.signs()
+        self.assertEqual((list(first), store.signs()), (["the database's thread"], first))
+        go_on.set()
+        await waiting
+        self.assertEqual(store.signs(), {})
 
 
 class OpeningTests(TestCase):

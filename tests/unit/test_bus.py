@@ -62,6 +62,17 @@ class LocalBusTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.received, [b"one", b"two", b"three"])
 
+    def test_signs(self) -> None:
+        """What waits for its delivery is a sign, until it is delivered."""
+        self.assertEqual(self.bus.signs(), {})
+        self.successResultOf(self.send(b"one"))
+        first = self.bus.signs()
+        self.assertEqual(self.bus.signs(), first)
+        self.clock.advance(0)
+        self.assertEqual(self.bus.signs(), {})
+        self.successResultOf(self.send(b"two"))
+        self.assertNotEqual(self.bus.signs(), first)
+
     def test_expired(self) -> None:
         """A message that was under way longer than it may be is dropped, and only that one."""
         self.successResultOf(self.send(b"short", expires=1.0))

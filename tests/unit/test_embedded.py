@@ -157,6 +157,23 @@ class EmbeddedRedisTests(SynchronousTestCase):
     def no_calls_left(self) -> None:
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_signs(self) -> None:
+        """A server that is away and started again is no sign; a watch over it that ended is one."""
+        handle = self.start()
+        self.assertEqual(self.redis.signs(), {})
+        handle.end(1, None)
+        self.assertEqual(self.redis.signs(), {})
+
+        def launch(*_: object, **__: object) -> FakeHandle:
+            raise RuntimeError("a bug")
+
+        self.patch(self.launcher, "launch", launch)
+        self.reactor.advance(1.0)
+        self.assertEqual(list(self.redis.signs()), ["what watches the embedded Redis"])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.redis.release()
+        self.assertEqual(self.redis.signs(), {})
+
     def test_url(self) -> None:
         """The URL is one that kombu reads back to the same path."""
         self.assertEqual(self.make("/r/.redis").url, "redis+socket:///r/.redis/redis.sock")

@@ -187,6 +187,22 @@ class RemoteControlTests(SynchronousTestCase):
         self.assertEqual(self.told, [(BROKER, True)])
         self.assertEqual((self.remote.reachable(BROKER), self.remote.revived_at(BROKER)), (True, None))
 
+    def test_signs(self) -> None:
+        """A thread shows that it connects, then its turns; one that is lost shows nothing."""
+        self.remote.reachable(BROKER)
+        (name,) = self.remote.connecting()
+        self.assertNotIn("s3cr3t", name)
+        self.assertEqual(self.remote.serving(), {})
+        session = self.connected()
+        session.turns = 1
+        (name,) = first = self.remote.serving()
+        self.assertNotIn("s3cr3t", name)
+        self.assertEqual((self.remote.serving(), self.remote.connecting()), (first, {}))
+        session.turns = 2
+        self.assertNotEqual(self.remote.serving(), first)
+        self.lose(session)
+        self.assertEqual((self.remote.serving(), self.remote.connecting()), ({}, {}))
+
     def test_back_off(self) -> None:
         """A broker that stays away is tried again as the policy says, and told of once."""
         self.remote.reachable(BROKER)

@@ -135,6 +135,31 @@ class FakeSupervisorTests(make_supervisor_tests(fake)):  # type: ignore[misc]
     """The fake supervisor."""
 
 
+class SignsTests(SupervisorTestCase):
+    """What the supervisor shows of its progress."""
+
+    def test_full_check(self) -> None:
+        """A full check that waits for the database shows the same all along, an idle supervisor nothing."""
+        self.start()
+        self.turn(1.0)
+        self.assertEqual(self.supervisor.signs(), {})
+        waiting: Deferred[Any] = Deferred()
+        self.patch(self.catalogue, "refresh", lambda: waiting)
+        self.supervisor.wake()
+        first = self.supervisor.signs()
+        self.turn(1.0)
+        self.assertEqual((list(first), self.supervisor.signs()), (["the supervisor's full check"], first))
+        waiting.callback(frozenset())
+        self.turn(1.0)
+        self.assertEqual(self.supervisor.signs(), {})
+
+    def test_loop(self) -> None:
+        """A loop that ended is told."""
+        self.start()
+        self.supervisor._loop.stop()
+        self.assertEqual(self.supervisor.signs(), {"the supervisor's loop": "ended"})
+
+
 class LifeTests(SupervisorTestCase):
     """From a declaration to a worker and back."""
 

@@ -11,14 +11,16 @@ from attrs import evolve
 from twisted.application.service import Application
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Port
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver, capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.addresses import Address, read_address
-from cyme.branch import FINISH_WITHIN, STOP_WITHIN, Branch, Parts, Readiness, Refusals
+from cyme.branch import FINISH_WITHIN, STOP_WITHIN, Branch, Parts, Readiness, Refusals, _signs_of_port
 from cyme.errors import CannotStart
 from cyme.rootfolder import Memory, RootFolder
 from cyme.settings import Settings, make_settings
@@ -245,6 +247,22 @@ class StartTests(BranchTestCase):
         self.vitals.watch(lambda: {"it": "stands still"}, 1.0)
         self.start().stopService()
         self.assertEqual([self.vitals.look(5.0) for _ in range(3)], [None] * 3)
+
+    def test_port(self) -> None:
+        """The HTTP port must listen, and the reactor look at it; an unknown kind of port is not judged."""
+        port = Port(0, Factory(), interface="127.0.0.1", reactor=self.reactor)
+        signs = _signs_of_port(self.reactor, FakePort("127.0.0.1", self.notes.append))
+        self.assertEqual(signs(), {})
+        port.startListening()
+        signs = _signs_of_port(self.reactor, port)
+        self.assertEqual(signs(), {})
+        self.reactor.removeReader(port)
+        self.assertEqual(signs(), {"the HTTP port": "closed"})
+        self.reactor.addReader(port)
+        self.assertEqual(signs(), {})
+        port.stopListening()
+        port.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(signs(), {"the HTTP port": "closed"})
 
     def test_presence(self) -> None:
         """Presence learns where the HTTP server is."""
