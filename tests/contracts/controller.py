@@ -60,6 +60,20 @@ def make_controller_tests(
             """It provides `IController`."""
             verifyObject(IController, self.controller)
 
+        def test_follow(self) -> None:
+            """Who follows the events of an instance may wait and stop; there must be such an instance."""
+            follow = self.controller.events.follow
+            self.have_instance()
+            asked = follow("foo", "w1", deliver=lambda event: None, failed=lambda: None)
+            self.turn()
+            following = self.successResultOf(asked)
+            for step in (following.resume, following.pause, following.look, following.stop):
+                step()
+            self.assertGreaterEqual(following.position, 0)
+            self.refused(
+                NoSuchInstance, follow, None, "w9", deliver=lambda event: None, failed=lambda: None
+            )
+
         def test_apps(self) -> None:
             """Apps are added, listed by name, shown and removed."""
             apps = self.controller.apps

@@ -42,6 +42,15 @@ def make_events_tests(
             first, _ = self.successResultOf(self.events.read())
             self.assertEqual(self.read(since=first.id), ["change"])
 
+        def test_last(self) -> None:
+            """The newest event that can be read is known by its id."""
+            self.assertEqual(self.successResultOf(self.events.last()), 0)
+            self.events.record("start", who="supervisor")
+            self.events.record("exit", who="supervisor")
+            self.advance(0.1)
+            found = self.successResultOf(self.events.read())
+            self.assertEqual(self.successResultOf(self.events.last()), found[-1].id)
+
         def test_subscribe(self) -> None:
             """A subscriber hears of what can be read, until it ends that."""
             heard: list[Any] = []

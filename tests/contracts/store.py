@@ -194,6 +194,14 @@ def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             self.assertEqual(await self.store.read_events(0, 100, "foo", "w1"), stored[1::2])
             self.assertEqual(await self.store.read_events(0, 100, "bar", None), ())
 
+        async def test_last_event(self) -> None:
+            """The newest event is known by its id, also when older ones are gone."""
+            self.assertEqual(await self.store.last_event(), 0)
+            happened = [Event(at=float(at), branch="b1", kind="start", who="x") for at in range(3)]
+            stored = await self.store.append_events(happened)
+            await self.store.prune_events(0.0, 1)
+            self.assertEqual(await self.store.last_event(), stored[-1].id)
+
         async def test_prune_events(self) -> None:
             """What is too old goes, and of the rest what is not among the newest."""
             happened = [Event(at=float(n), branch="b1", kind="k", who="http") for n in range(6)]

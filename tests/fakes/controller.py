@@ -330,11 +330,62 @@ class FakeBranches(_Verbs):
         return {"id": branch, "url": None, "port": None, "loglevel": "info"}
 
 
+class FakeFollowing:
+    """What follows a why-log in which the test says what happens.
+
+    :ivar since: from where on it was asked to tell.
+    :ivar calls: what was asked of it, by name.
+    """
+
+    def __init__(self, since: int | None, deliver: Any, failed: Any) -> None:
+        self.since = since
+        self.position = since or 0
+        self.calls: list[str] = []
+        self._deliver = deliver
+        self.fail = failed
+
+    def happen(self, kind: str = "started", **details: Any) -> None:
+        """Let something happen to w1, whether it is wanted now or not."""
+        self.position += 1
+        document = {"id": self.position, "app": "foo", "instance": "w1", "kind": kind, "details": details}
+        self._deliver(document)
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+    def look(self) -> None:
+        self.calls.append("look")
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+
 class FakeHistory:
-    """The verbs of a why-log in which nothing stands."""
+    """The verbs of a why-log in which nothing stands.
+
+    :ivar followings: all that followed it, in order.
+    """
 
     def __init__(self, controller: FakeController) -> None:
         self._controller = controller
+        self.followings: list[FakeFollowing] = []
+
+    def follow(
+        self,
+        app: str | None = None,
+        instance: str | None = None,
+        *,
+        since: int | None = None,
+        deliver: Any,
+        failed: Any,
+    ) -> Deferred[FakeFollowing]:
+        if instance is not None:
+            self._controller.instances.get(app, instance)
+        self.followings.append(FakeFollowing(since, deliver, failed))
+        return self._controller.answer(self.followings[-1])
 
     def read(
         self, app: str | None = None, instance: str | None = None, *, since: int = 0, limit: int = 100
