@@ -14,7 +14,8 @@ from tests.support.waiting import eventually
 class OutageTests(BranchTestCase):
     """A broker of its own, which the test may kill."""
 
-    options = (*BranchTestCase.options, "--wait-after-broker-revived", "3")
+    # A branch takes no broker that is away, however long, for a dead part of its own.
+    options = (*BranchTestCase.options, "--wait-after-broker-revived", "3", "--hang-limit", "12")
 
     def branch_broker(self) -> str:
         self.broker = RabbitMQ()

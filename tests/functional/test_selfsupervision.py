@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -39,11 +40,11 @@ LIMIT = 3.0
 class SelfSupervisionTestCase(StartTestCase):
     """A branch with a worker, and what goes wrong with it."""
 
-    async def start(self, fault: str = "pass", **env: str) -> Guarded:
+    async def start(self, fault: str = "pass", *, hang_limit: float = LIMIT, **env: str) -> Guarded:
         """Start a branch in which `fault` can be made happen."""
         branch = self.run_command(
             *("python", "-c", PROGRAM.format(fault=fault), ":0", "-D", self.root, "-b", "embedded"),
-            *("--sup-interval=0.5", f"--hang-limit={LIMIT}", "--log-format=text"),
+            *("--sup-interval=0.5", f"--hang-limit={hang_limit}", "--log-format=text"),
             **env,
         )
         url, _ = await self.ready(branch)
@@ -159,6 +160,25 @@ class DeadPartTests(SelfSupervisionTestCase):
             "import cyme.remote.wires as w; w._RedisWire.turn = lambda *_: time.sleep(600)",
             "no sign of life from the remote control of redis+socket://",
         )
+
+
+class NothingDeadTests(SelfSupervisionTestCase):
+    """What is no reason to end."""
+
+    async def test_frozen_redis(self) -> None:
+        """A Redis that takes requests and does not answer, for far longer than the limit, ends nothing."""
+        branch = await self.start(hang_limit=8.0)
+        pid = await self.create()
+        with open(os.path.join(self.root, ".redis", "redis.json"), encoding="utf-8") as file:
+            redis = json.load(file)["pid"]
+        os.kill(redis, signal.SIGSTOP)
+        # What passes here is the time that must not count.
+        await deferLater(reactor, 30.0)
+        self.assertEqual((await self.http.get("/ping/")).status, 200)
+        os.kill(redis, signal.SIGCONT)
+        branch.signal(signal.SIGTERM)
+        self.assertEqual(await self.ended(branch), 0, branch.log_text())
+        self.assertNotIn(pid, self.left_over())
 
 
 class ServiceManagerTests(SelfSupervisionTestCase):
