@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from cyme.asking import WHO_MOST, Asker, asked_by, asker
 from cyme.envelope import Answer, Request, Unreadable, decode, encode, error_to
 from cyme.errors import BusAway, CymeError, NoReply, NoRoute, RemoteFailure
 from cyme.narration import Narrator
@@ -211,6 +212,7 @@ class Actors:
             branch=self._branch_id,
             reply_to=reply_to,
             deadline=self._clock.seconds() + timeout,
+            who=asker().who,
         )
 
     def _await_answer(
@@ -330,8 +332,13 @@ class Actors:
                 raise LookupError(f"no verb {request.actor}.{request.verb}")
             return method(request.name, **request.arguments)
 
+        # See Note [Who asked] in `cyme.asking`; another branch may send any text.
+        who = (request.who or f"branch {request.branch}")[:WHO_MOST]
+        elsewhere = request.branch if request.branch != self._branch_id else None
         try:
-            result = await maybeDeferred(work)
+            with asked_by(Asker(who, elsewhere)):
+                working = maybeDeferred(work)
+            result = await working
         except Exception as error:
             await self._answer(request, nok=self._nok(error))
             return

@@ -15,6 +15,7 @@ Cyme writes the whole row from memory: it wins over a change by hand that no `re
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from sys import intern
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from cyme.asking import DATABASE, START, Asker, asked_by
 from cyme.declarations import (
     COUNTER_BITS,
     NEVER,
@@ -142,7 +144,7 @@ class Catalogue:
         return self._exclusively(lambda: self._change(decide))
 
     def refresh(self) -> Deferred[frozenset[Identity]]:
-        return self._exclusively(self._refresh)
+        return self._exclusively(lambda: self._refresh(DATABASE))
 
     def merge(self, declarations: Iterable[Declaration]) -> Deferred[tuple[Declaration, ...]]:
         wanted = tuple(declarations)
@@ -157,7 +159,7 @@ class Catalogue:
     # -- inside, each under the lock ----------------------------------------------------------
 
     async def _load(self) -> None:
-        await self._refresh()
+        await self._refresh(START)
 
     async def _change(self, decide: Callable[[], Iterable[Declaration]]) -> tuple[Declaration, ...]:
         wanted = tuple(decide())
@@ -235,7 +237,11 @@ class Catalogue:
 
     # -- see Note [Changes by hand] ---------------------------------------------------------------
 
-    async def _refresh(self) -> frozenset[Identity]:
+    async def _refresh(self, adopting: Asker) -> frozenset[Identity]:
+        """Take over what the database says.
+
+        :param adopting: who is said to have asked for what is held as it is found.
+        """
         stored: dict[Identity, Declaration] = {}
         problems: dict[Identity, str] = {}
         for one in await self._store.load():
@@ -251,8 +257,10 @@ class Catalogue:
             await self._store.save(written)
         for one in (*adopted, *written):
             self._hold(one)
-        if news or written:
-            self._tell([*news, *written])
+        for one_asker, told in ((adopting, news), (DATABASE, written)):
+            if told:
+                with asked_by(one_asker):
+                    self._tell(told)
         return frozenset(map(identity, (*news, *written)))
 
     def _complain(self, problems: dict[Identity, str]) -> None:
@@ -290,6 +298,11 @@ class Catalogue:
         that the work runs in, since a write that was begun must also become visible.
         """
         answer: Deferred[T] = Deferred(lambda _: None)
+        # Whoever releases the lock is not who asked, see Note [Who asked] in `cyme.asking`.
+        context = copy_context()
+
+        def begin() -> Deferred[T]:
+            return context.run(Deferred.fromCoroutine, work())
 
         def deliver(result: Any) -> None:
             if not answer.called:
@@ -297,7 +310,7 @@ class Catalogue:
             elif isinstance(result, Failure):
                 self._log.failure("a change failed whose caller is gone", result)
 
-        self._lock.run(lambda: Deferred.fromCoroutine(work())).addBoth(deliver)
+        self._lock.run(begin).addBoth(deliver)
         return answer
 
 

@@ -40,6 +40,10 @@ class App:
     :ivar pool: the name of a Celery pool, or None for prefork.
     :ivar arguments: more `celery worker` arguments, with shell quoting.
     :ivar extra_config: `key=value` settings separated by white space, with shell quoting.
+    :ivar max_memory: bytes of memory of a worker's whole tree, above which it is replaced.
+    :ivar max_age: seconds after which a worker is replaced.
+    :ivar stall_timeout: seconds that reserved work may wait without progress before the
+        worker counts as stalled. None, of all three, means that there is no such limit.
     """
 
     kind: ClassVar[str] = "app"
@@ -50,6 +54,9 @@ class App:
     pool: str | None = None
     arguments: str | None = None
     extra_config: str | None = None
+    max_memory: int | None = None
+    max_age: float | None = None
+    stall_timeout: float | None = None
     version: Version = NEVER
     deleted: bool = False
 
@@ -90,10 +97,13 @@ class Instance:
     :ivar queues: names of queue declarations of its app; its private queue
         `dq.NAME` is not among them.
     :ivar broker: overrides its app's broker; so do `celery_app`, `pool`,
-        `arguments` and `extra_config` their namesakes. None means "as the app has it".
+        `arguments`, `extra_config`, `max_memory`, `max_age` and `stall_timeout` their
+        namesakes. None means "as the app has it".
         In a tombstone, the broker that its worker used (see `cyme.supervisor`).
     :ivar generation: counts the restarts that users asked for: a restart is a
         change of the declaration, and so survives a crash of the branch.
+    :ivar drain_until: until when its worker, which is to stop, may finish its tasks, in seconds
+        since the epoch; None for as long as every stop may take.
     :ivar created_at: seconds since the epoch.
     """
 
@@ -111,7 +121,11 @@ class Instance:
     pool: str | None = None
     arguments: str | None = None
     extra_config: str | None = None
+    max_memory: int | None = None
+    max_age: float | None = None
+    stall_timeout: float | None = None
     generation: int = 0
+    drain_until: float | None = None
     created_at: float = 0.0
     version: Version = NEVER
     deleted: bool = False

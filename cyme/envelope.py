@@ -7,14 +7,15 @@ another one refuses it by name, so a change that an older branch may ignore is a
 (unknown ones are ignored) and any other change is a new version.
 
     request  {"v": 1, "kind": "request", "id", "actor", "name", "verb", "arguments",
-              "branch", "reply_to", "deadline"}
+              "branch", "reply_to", "deadline", "who"}
     answer   {"v": 1, "kind": "answer", "id", "branch", "ok": VALUE}
              {"v": 1, "kind": "answer", "id", "branch", "nok": {"error", "arguments"}}
 
 `name` is null when the request is for whichever branch takes it, or for all. `branch` is the
 sender. `deadline` is in seconds since the epoch: the bus drops what expires on its way, and this
 says it once more to a branch that was frozen with the message in its hands. It supposes clocks
-that differ by less than a caller waits.
+that differ by less than a caller waits. `who` says who asked, for the why-log alone (Note [Who
+asked] in `cyme.asking`); a message of a branch that knew no such field is its own.
 
 Note [Errors on the wire]
 ~~~~~~~~~~~~~~~~~~~~~~~~~
@@ -79,6 +80,7 @@ class Request:
     branch: str = field(validator=_text)
     reply_to: str = field(validator=_text)
     deadline: float = field(converter=_number)
+    who: str | None = field(default=None, validator=validators.optional(_text))
 
 
 @frozen(kw_only=True)
@@ -125,6 +127,7 @@ def encode(message: Message, limit: int) -> bytes:
             "branch": message.branch,
             "reply_to": message.reply_to,
             "deadline": message.deadline,
+            "who": message.who,
         }
     else:
         fields = {"kind": "answer", "id": message.id, "branch": message.branch}
@@ -173,6 +176,7 @@ def _message(fields: dict[str, Any]) -> Message:
             branch=fields["branch"],
             reply_to=fields["reply_to"],
             deadline=fields["deadline"],
+            who=fields.get("who"),
         )
     if kind == "answer":
         return Answer(id=fields["id"], branch=fields["branch"], ok=fields.get("ok"), nok=fields.get("nok"))

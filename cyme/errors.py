@@ -173,6 +173,17 @@ class DeclarationMismatch(Conflict):
         return f"queue {queue!r} exists on the broker with other properties: {problem}"
 
 
+class NoProcess(Conflict):
+    """The instance has no worker process now."""
+
+    def __init__(self, instance: str) -> None:
+        super().__init__(instance)
+
+    def sentence(self) -> str:
+        (instance,) = self.arguments
+        return f"instance {instance!r} has no worker process now; GET /instances/{instance}/ says how it is"
+
+
 class RolloutRuns(Conflict):
     """A rolling restart of the app is under way."""
 
@@ -247,6 +258,21 @@ class NoReply(CymeError):
     def sentence(self) -> str:
         actor, name, seconds = self.arguments
         return f"the owner of {actor} {name!r} did not answer within {seconds:g} s"
+
+
+class NoDump(NoReply):
+    """A worker was asked for its stacks and printed none.
+
+    :param seconds: how long was waited.
+    :param problem: what is known of why.
+    """
+
+    def __init__(self, instance: str, seconds: float, problem: str) -> None:
+        CymeError.__init__(self, instance, seconds, problem)
+
+    def sentence(self) -> str:
+        instance, seconds, problem = self.arguments
+        return f"the worker of instance {instance!r} printed no stacks within {seconds:g} s: {problem}"
 
 
 class RemoteFailure(CymeError):

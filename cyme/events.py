@@ -5,13 +5,16 @@ Note [Recording]
 Whoever records must never wait or fail: an event goes into a bounded buffer, and a moment later
 the whole buffer is one transaction in the database's thread. A batch that can't be written is
 tried again with the next; what overflows the buffer is counted, and the count becomes an event.
+The price: a branch that is killed within that moment loses the buffer. No acknowledged change is
+lost with it, only the line that tells of it.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
@@ -19,7 +22,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from cyme.asking import WHO_MOST
 from cyme.interfaces import IEvents
+from cyme.narration import without_credentials
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -36,8 +41,12 @@ BUFFER = 10_000
 PRUNE_INTERVAL = 600.0
 KEEP_SECONDS = 30 * 24 * 3600.0
 KEEP_COUNT = 100_000
+#: The most characters of an event's kind, which a column of the database holds.
+KIND_MOST = 64
 #: The most characters of an event's details, as JSON.
 DETAILS_MOST = 65_536
+#: To how many characters each text in details is shortened until they are short enough.
+SHORTER = (4096, 512, 64)
 
 
 @frozen(kw_only=True)
@@ -48,7 +57,8 @@ class Event:
     :ivar at: seconds since the epoch.
     :ivar branch: the branch that it happened on.
     :ivar app, instance: what it is about, where it is about one.
-    :ivar who: who did it: "supervisor", or "branch ID" for a declaration that was written there.
+    :ivar who: who did it, or asked for it: "supervisor", "http ADDRESS" and so on (`cyme.asking`);
+        "branch ID" for a declaration that was written there.
     :ivar details: a JSON object, as text.
     """
 
@@ -112,8 +122,8 @@ class Events:
                 branch=self._branch_id,
                 app=app,
                 instance=instance,
-                kind=kind,
-                who=who,
+                kind=_word(kind, KIND_MOST),
+                who=_word(who, WHO_MOST),
                 details=_encoded(details),
             )
         )
@@ -123,6 +133,9 @@ class Events:
         self, *, since: int = 0, limit: int = 1000, app: str | None = None, instance: str | None = None
     ) -> Deferred[tuple[Event, ...]]:
         return self._store.read_events(since, limit, app, instance)
+
+    def last(self) -> Deferred[int]:
+        return self._store.last_event()
 
     def subscribe(self, written: Callable[[tuple[Event, ...]], None]) -> Callable[[], None]:
         self._subscribers.append(written)
@@ -200,17 +213,37 @@ class Events:
 
 
 def _encoded(details: dict[str, Any]) -> str:
-    """Details as JSON, whatever they are."""
+    """Details as JSON, whatever they are, without passwords and of bounded length."""
     try:
-        text = json.dumps(details, default=str)
+        for most in (DETAILS_MOST, *SHORTER):
+            text = json.dumps(_fit(details, most))
+            if len(text) <= DETAILS_MOST:
+                return text
     except (TypeError, ValueError, RecursionError):
-        text = json.dumps({"unreadable": sorted(details)})
-    return text if len(text) <= DETAILS_MOST else json.dumps({"too_long": len(text)})
+        return json.dumps({"unreadable": sorted(details)})
+    return json.dumps({"too_long": len(text)})
+
+
+def _fit(value: Any, most: int) -> Any:
+    """A value as JSON has it, its texts without passwords and shortened to `most` characters."""
+    if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and isfinite(value)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): "***" if key == "password" else _fit(inner, most) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_fit(inner, most) for inner in value]
+    text = without_credentials(str(value))
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _word(text: str, most: int) -> str:
+    """Text that any database takes, whoever sent it: one that does not fit would hold up the others."""
+    return "".join(one if one.isprintable() else "?" for one in text[:most])
 
 
 def _decoded(text: str) -> Any:
     """What a row's details say; a person may have written anything there."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=str)
     except (TypeError, ValueError, RecursionError):
         return {}

@@ -8,7 +8,14 @@ import shlex
 from attrs import frozen
 
 from cyme.declarations import App, Declaration, Instance, Queue, Rollout
-from cyme.naming import BRANCH_FILES, CONCURRENCY_MOST, is_plain_name, is_queue_name
+from cyme.naming import (
+    BRANCH_FILES,
+    CONCURRENCY_MOST,
+    MEMORY_MOST,
+    SECONDS_MOST,
+    is_plain_name,
+    is_queue_name,
+)
 
 
 @frozen
@@ -34,7 +41,7 @@ def fault_of(declaration: Declaration) -> str | None:
         return fault or _options_fault(declaration)
     if isinstance(declaration, Rollout):
         return _rollout_fault(declaration)
-    fault = _name_fault(declaration.name) or _arguments_fault(declaration)
+    fault = _name_fault(declaration.name) or _arguments_fault(declaration) or _limits_fault(declaration)
     if fault is None and isinstance(declaration, Instance):
         fault = _instance_fault(declaration)
     return fault
@@ -66,6 +73,16 @@ def _arguments_fault(declaration: App | Instance) -> str | None:
             shlex.split(text or "")
     except ValueError as problem:
         return f"its arguments or settings can't be split: {problem}"
+    return None
+
+
+def _limits_fault(declaration: App | Instance) -> str | None:
+    for name in ("max_memory", "max_age", "stall_timeout"):
+        most = MEMORY_MOST if name == "max_memory" else SECONDS_MOST
+        limit = getattr(declaration, name)
+        # Written so that NaN is found too.
+        if limit is not None and not 0 <= limit <= most:
+            return f"0 <= {name} <= {most:.0f} does not hold"
     return None
 
 

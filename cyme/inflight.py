@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -13,12 +14,14 @@ class InFlight(Resource):
     """Stands before the resource that answers everything.
 
     :param answers: a leaf.
+    :param end_endless: ends the answers that would never end by themselves.
     """
 
     isLeaf = True
 
-    def __init__(self, answers: IResource) -> None:
+    def __init__(self, answers: IResource, end_endless: Callable[[], None]) -> None:
         super().__init__()
+        self._end_endless = end_endless
         self._answers = answers
         self._count = 0
         self._waiting: list[Deferred[None]] = []
@@ -29,7 +32,8 @@ class InFlight(Resource):
         return self._answers.render(request)
 
     def none(self) -> Deferred[None]:
-        """Fire when no request is being answered."""
+        """End the endless answers, at once, and fire when no request is being answered."""
+        self._end_endless()
         if self._count == 0:
             return succeed(None)
         waiting: Deferred[None] = Deferred()

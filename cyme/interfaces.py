@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from cyme.declarations import App, Declaration, Instance, Queue, Rollout
     from cyme.events import Event
     from cyme.faults import Unreadable
-    from cyme.planning import ConsumedQueue, Desired, Exit, Process
+    from cyme.limits import Resources
+    from cyme.planning import ConsumedQueue, Desired, Exit, Process, QueueCount
 
 
 class IStore(Interface):
@@ -51,6 +52,9 @@ class IStore(Interface):
     ) -> Deferred[tuple[Event, ...]]:
         """Fire with the first `limit` events after the id `since`, of an app or instance (None: of all)."""
 
+    def last_event() -> Deferred[int]:
+        """Fire with the id of the newest event, or 0."""
+
     def prune_events(before: float, keep: int) -> Deferred[None]:
         """Remove the events from before a time, and all but the newest `keep`."""
 
@@ -68,13 +72,18 @@ class IEvents(Interface):
 
         It can be read within about a tenth of a second, if the database can be written.
 
-        :param details: goes into JSON; what JSON does not have becomes its text.
+        :param who: see `cyme.asking`.
+        :param details: goes into JSON; what JSON does not have becomes its text. Passwords in
+            URLs are taken out.
         """
 
     def read(
         *, since: int = 0, limit: int = 1000, app: str | None = None, instance: str | None = None
     ) -> Deferred[tuple[Event, ...]]:
         """Fire with the first `limit` events after the id `since`, in order."""
+
+    def last() -> Deferred[int]:
+        """Fire with the id of the newest event that can be read, or 0."""
 
     def subscribe(written: Callable[[tuple[Event, ...]], None]) -> Callable[[], None]:
         """Have `written` called with events once they can be read; call the answer to end it."""
@@ -156,7 +165,11 @@ class ICatalogue(Interface):
         """
 
     def subscribe(changed: Callable[[tuple[Declaration, ...]], None]) -> None:
-        """Have `changed` called after every change, with what was written."""
+        """Have `changed` called after every change, with what was written.
+
+        It is called in the context of whoever asked for the change (`cyme.asking`): a change that
+        `refresh` finds was asked for by "database"; what `load` finds, by nobody ("start").
+        """
 
 
 class ILauncher(Interface):
@@ -234,16 +247,25 @@ class IWorkers(Interface):
     def mark_running(name: str) -> None:
         """Take note that the worker answered a ping; no effect if it is gone or stopping."""
 
-    def stop(name: str) -> Deferred[Exit]:
+    def stop(name: str, within: float | None = None) -> Deferred[Exit]:
         """Stop a worker by the ladder: TERM (warm), QUIT (cold), KILL of the group.
 
-        Fires when it was reaped. A second call while it stops joins the first.
+        Fires when it was reaped. A second call while it stops joins the first, and can
+        only bring its deadline forward.
+
+        :param within: seconds that it has for its tasks; None for the branch's setting.
 
         :raises KeyError: when there is no such worker.
         """
 
     def processes() -> Mapping[str, Process]:
         """The living workers now, by instance name; a copy."""
+
+    def resources() -> Deferred[Mapping[str, Resources]]:
+        """Measure the living workers, each with its whole tree, off the reactor's thread.
+
+        Fires with instance name -> what it takes, for those that lived all the while.
+        """
 
     def subscribe(
         *,
@@ -263,8 +285,22 @@ class IWorkers(Interface):
         :raises ValueError: when the worker lives.
         """
 
+    def process_state(name: str) -> str | None:
+        """The state of a worker's process in the kernel, one letter as `ps` shows it; None if none lives."""
+
     def log_tail(name: str, lines: int) -> Deferred[tuple[str, ...]]:
         """Fire with the last lines of the worker's log (at most 1 MiB of it is read)."""
+
+    def dump(name: str, timeout: float) -> Deferred[str]:
+        """Fire with the stacks of the worker's main process, as Celery prints them on SIGUSR1.
+
+        Without the variables that Celery prints too; at most 256 KiB. The worker's log, where
+        they are found, has them as well. Processes of a prefork pool are not shown.
+
+        :param timeout: seconds.
+        :raises KeyError: when there is no such worker.
+        :raises NoDump: when it printed none in that time, or ended meanwhile.
+        """
 
     def stop_all() -> Deferred[None]:
         """Stop every worker, side by side; fires when the last was reaped."""
@@ -309,6 +345,15 @@ class IRemoteControl(Interface):
         :raises BrokerAway: when the broker can't be reached.
         """
 
+    def count(broker: str, queues: Sequence[str]) -> Deferred[Mapping[str, QueueCount | None] | None]:
+        """Ask a broker how many messages wait in queues, and how many consumers they have.
+
+        Fires with queue name -> count, None for a queue that does not exist; or with None where
+        the transport can't tell.
+
+        :raises BrokerAway: when the broker can't be reached.
+        """
+
     def delete_queue(broker: str, name: str) -> Deferred[None]:
         """Delete a queue and the exchange that Celery names after it; no error if they are gone.
 
@@ -345,8 +390,11 @@ class ISupervisor(Interface):
         """How an instance of this branch is: JSON-able; `state` is a `planning.State`.
 
         Keys: `state`, `pid`, `node`, `started_at`, `last_pong`, `last_exit`,
-        `failures`, `next_attempt`, `problems`; `is_current`, whether its process was started
-        as is declared now; `is_consuming`, whether it consumes from all that is declared.
+        `failures`, `next_attempt`, `draining`, `problems`, and `resources` with the keys of
+        `limits.Resources`, null while nothing was measured. `last_exit` is None or has, among others,
+        `reason`, a `cyme.exits.Reason`, and `explanation`, for people. `is_current`, whether its
+        process was started as is declared now; `is_consuming`, whether it consumes from all that
+        is declared.
         """
 
     def settled(name: str, timeout: float) -> Deferred[None]:
@@ -361,8 +409,24 @@ class ISupervisor(Interface):
         :raises BrokerAway: when its broker can't be reached.
         """
 
+    def health(name: str) -> Deferred[Mapping[str, Any]]:
+        """Fire with the evidence on an instance's health and the verdict, asking first what is not fresh.
+
+        Keys: `verdict` (a `cyme.supervisor.health.Verdict`), `reason`, `state`, `process`, `pong`,
+        `consumers`, `progress`, `drift`, `at`; see the HTTP API.
+
+        :raises NoSuchInstance: when it is not one of this branch.
+        """
+
     def log_tail(name: str, lines: int) -> Deferred[tuple[str, ...]]:
         """Fire with the last lines of the instance's log."""
+
+    def dump(name: str, timeout: float) -> Deferred[str]:
+        """Fire with the stacks of the instance's worker, see `IWorkers.dump`.
+
+        :raises NoProcess: when it has no process.
+        :raises NoDump: when the worker printed none within `timeout` seconds.
+        """
 
     def declare(name: str, queue: str) -> Deferred[None]:
         """Try an app's queue declaration on the broker of an instance, before it is consumed from.

@@ -84,6 +84,10 @@ class StartParameters:
     pool: Mapped[str | None] = mapped_column(_TEXT)
     arguments: Mapped[str | None] = mapped_column(_TEXT)
     extra_config: Mapped[str | None] = mapped_column(_TEXT)
+    #: Bytes, and seconds; NULL and 0 are "no such limit".
+    max_memory: Mapped[int | None] = mapped_column(BigInteger)
+    max_age: Mapped[float | None] = mapped_column(Double)
+    stall_timeout: Mapped[float | None] = mapped_column(Double)
 
 
 class App(StartParameters, Versioned, Base):
@@ -123,6 +127,7 @@ class Instance(StartParameters, Versioned, Base):
     max_concurrency: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     min_concurrency: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     generation: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    drain_until: Mapped[float | None] = mapped_column(Double)
     created_at: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
 
 
@@ -170,6 +175,7 @@ class Event(Base):
 # -- rows and values -------------------------------------------------------------------
 
 _PARAMETERS = ("celery_app", "pool", "arguments", "extra_config")
+_LIMITS = ("max_memory", "max_age", "stall_timeout")
 _QUEUE_TEXTS = ("exchange", "exchange_type", "routing_key", "options")
 
 
@@ -190,7 +196,7 @@ def row_of(declaration: Declaration, broker_ids: Mapping[str, int]) -> dict[str,
     row["name"] = declaration.name
     if isinstance(declaration, declarations.Queue):
         return row | {"app": declaration.app} | {name: getattr(declaration, name) for name in _QUEUE_TEXTS}
-    row |= {name: getattr(declaration, name) for name in _PARAMETERS}
+    row |= {name: getattr(declaration, name) for name in (*_PARAMETERS, *_LIMITS)}
     row["broker_id"] = None if declaration.broker is None else broker_ids[declaration.broker]
     if isinstance(declaration, declarations.App):
         return row
@@ -202,6 +208,7 @@ def row_of(declaration: Declaration, broker_ids: Mapping[str, int]) -> dict[str,
         "max_concurrency": declaration.max_concurrency,
         "min_concurrency": declaration.min_concurrency,
         "generation": declaration.generation,
+        "drain_until": declaration.drain_until,
         "created_at": declaration.created_at,
     }
 
@@ -223,6 +230,11 @@ def value_of(kind: str, row: Mapping[str, Any], brokers: Mapping[int, str]) -> D
         common |= {name: _optional_text(row, name) for name in _QUEUE_TEXTS}
         return declarations.Queue(app=_text(row, "app"), **common)
     common |= {name: _optional_text(row, name) for name in _PARAMETERS}
+    common |= {
+        "max_memory": _limit(row, "max_memory") and _whole(row, "max_memory"),
+        "max_age": _limit(row, "max_age"),
+        "stall_timeout": _limit(row, "stall_timeout"),
+    }
     common["broker"] = _broker(row["broker_id"], brokers)
     if kind == declarations.App.kind:
         return declarations.App(**common)
@@ -234,7 +246,8 @@ def value_of(kind: str, row: Mapping[str, Any], brokers: Mapping[int, str]) -> D
         max_concurrency=_whole(row, "max_concurrency"),
         min_concurrency=_whole(row, "min_concurrency"),
         generation=_whole(row, "generation"),
-        created_at=_seconds(row["created_at"]),
+        drain_until=None if row["drain_until"] is None else _number(row, "drain_until"),
+        created_at=_number(row, "created_at"),
         **common,
     )
 
@@ -274,10 +287,19 @@ def _boolean(row: Mapping[str, Any], column: str) -> bool:
     return bool(value)
 
 
-def _seconds(value: Any) -> float:
-    if not isinstance(value, (int, float)) or not isfinite(value):
-        raise ValueError("created_at is not a time in seconds")
-    return float(value)
+def _number(row: Mapping[str, Any], column: str) -> float:
+    value = row[column]
+    try:
+        if isinstance(value, (int, float)) and isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass
+    raise ValueError(f"{column} is not a number")
+
+
+def _limit(row: Mapping[str, Any], column: str) -> float | None:
+    """A limit; 0 is none."""
+    return None if row[column] is None else _number(row, column) or None
 
 
 def _broker(broker_id: Any, brokers: Mapping[int, str]) -> str | None:

@@ -11,6 +11,10 @@ import re
 QUEUE_NAME_MOST = 255
 #: The largest pool that can be declared.
 CONCURRENCY_MOST = 10_000
+#: The largest limit of memory that can be declared, in bytes: more than machines have.
+MEMORY_MOST = 1 << 50
+#: The longest time that can be declared, in seconds: three years.
+SECONDS_MOST = 1e8
 #: The branch's own files lie beside the folders of instances: branch.db, branch.lock and so on.
 BRANCH_FILES = "branch."
 

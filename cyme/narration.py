@@ -22,6 +22,7 @@ T = TypeVar("T")
 WORDS_MOST = 1000
 
 _CREDENTIALS = re.compile(r"(://[^:/@\s]*):[^\s]*@")
+_SECRET_ARGUMENT = re.compile(r"([?&][^=&\s]*(?:pass|secret|token)[^=&\s]*=)[^&;\s]*", re.IGNORECASE)
 
 
 class Narrator:
@@ -89,7 +90,7 @@ class Narrator:
 def redacted(value: Any) -> Any:
     """A JSON value without its secrets: passwords, brokers' URLs, credentials in other URLs."""
     if isinstance(value, str):
-        return _CREDENTIALS.sub(r"\1:***@", value)
+        return without_credentials(value)
     if isinstance(value, Mapping):
         return {
             key: "***"
@@ -100,6 +101,11 @@ def redacted(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [redacted(inner) for inner in value]
     return value
+
+
+def without_credentials(text: str) -> str:
+    """Text without the passwords of the URLs in it."""
+    return _SECRET_ARGUMENT.sub(r"\1***", _CREDENTIALS.sub(r"\1:***@", text))
 
 
 def shortened(words: str) -> str:

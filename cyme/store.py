@@ -30,6 +30,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     insert,
     inspect,
     select,
@@ -40,6 +41,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.schema import CreateColumn
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -145,6 +147,9 @@ class SQLStore:
         self, since: int, limit: int, app: str | None, instance: str | None
     ) -> Deferred[tuple[Event, ...]]:
         return self._run(_thd_read_events, since, limit, app, instance)
+
+    def last_event(self) -> Deferred[int]:
+        return self._run(_thd_last_event)
 
     def prune_events(self, before: float, keep: int) -> Deferred[None]:
         return self._run(_thd_prune_events, before, keep)
@@ -283,8 +288,24 @@ def _thd_prepare(connection: Connection, shown: str) -> None:
         )
     models.Base.metadata.create_all(connection)
     if int(version) < models.SCHEMA_VERSION:
-        # So far each schema only adds tables to the one before it.
+        _thd_add_columns(connection)
         connection.execute(update(_META).where(_SCHEMA).values(value=str(models.SCHEMA_VERSION)))
+
+
+def _thd_add_columns(connection: Connection) -> None:
+    """Give the tables of an older schema the columns that they lack.
+
+    So far each schema only adds tables, and columns that may be empty or have a default, to the
+    one before it; so this can be done again where a start was killed in the middle.
+    """
+    found = inspect(connection)
+    quoted = connection.dialect.identifier_preparer
+    for table in models.Base.metadata.sorted_tables:
+        there = {column["name"] for column in found.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                added = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {quoted.format_table(table)} ADD COLUMN {added}")
 
 
 def _reason(problem: Exception, url: URL) -> str:
@@ -404,6 +425,10 @@ def _thd_read_events(
         statement = statement.where(_EVENT.c.instance == instance)
     rows = connection.execute(statement.order_by(_EVENT.c.id).limit(limit)).mappings()
     return tuple(Event(**row) for row in rows)
+
+
+def _thd_last_event(connection: Connection) -> int:
+    return connection.execute(select(func.max(_EVENT.c.id))).scalar() or 0
 
 
 def _thd_prune_events(connection: Connection, before: float, keep: int) -> None:

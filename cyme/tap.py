@@ -112,6 +112,7 @@ def _assemble(
     from cyme.presence import Identity, Presence
     from cyme.remote import RemoteControl
     from cyme.store import SQLStore
+    from cyme.supervisor.oomkills import OomKills
     from cyme.supervisor.resolving import Defaults
     from cyme.supervisor.service import Supervisor
     from cyme.workers.service import Workers
@@ -129,7 +130,10 @@ def _assemble(
     remote = RemoteControl(
         reactor, retry_policy=backoffPolicy(initialDelay=0.5, maxDelay=10.0, jitter=random.random)
     )
-    policy = Policy(wait_after_broker_revived=settings.wait_after_broker_revived)
+    policy = Policy(
+        warm_timeout=settings.warm_timeout,
+        wait_after_broker_revived=settings.wait_after_broker_revived,
+    )
     supervisor = Supervisor(
         reactor,
         catalogue,
@@ -141,6 +145,7 @@ def _assemble(
         interval=settings.sup_interval,
         policy=policy,
         jitter=random.random,
+        oom_kills=OomKills().count,
     )
     presence = Presence(
         Identity(
@@ -179,7 +184,7 @@ def _assemble(
     )
     # Twisted's words about a factory that starts are of no use to operators.
     site.noisy = False
-    site.resource = in_flight = InFlight(site.resource)
+    site.resource = in_flight = InFlight(site.resource, site.end_streams)
     return Parts(
         store=store,
         catalogue=catalogue,

@@ -15,6 +15,9 @@ _JSON = [b"application/json"]
 _TEXT = [b"text/plain; charset=utf-8"]
 _OK = b'{"ok": "ok"}\n'
 
+#: The verdicts with which a load balancer need not look elsewhere.
+HEALTHY = frozenset({"ok", "starting", "draining"})
+
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 
@@ -34,6 +37,11 @@ def _json(request: Request, status: int, value: Any) -> bytes:
 def document(request: Request, value: Mapping[str, Any]) -> bytes:
     """200 with a JSON object."""
     return _json(request, 200, value)
+
+
+def health(request: Request, value: Mapping[str, Any]) -> bytes:
+    """The JSON object; 200 for a verdict with which work may be sent, 503 for the others."""
+    return _json(request, 200 if value["verdict"] in HEALTHY else 503, value)
 
 
 def events(request: Request, value: Sequence[Mapping[str, Any]]) -> bytes:

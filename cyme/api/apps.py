@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cyme.api import answers
-from cyme.api.parameters import Parameter, Text, Whole
+from cyme.api.parameters import Parameter, Seconds, Size, Text, Whole
 from cyme.api.routing import DELETE, READ, WRITE, Route
+from cyme.naming import MEMORY_MOST, SECONDS_MOST
 
 #: How a worker is started; an app's values are the defaults of its instances.
 START_PARAMETERS = (
@@ -34,6 +35,21 @@ START_PARAMETERS = (
         name="extra_config",
         kind=Text(),
         description="settings of the workers as key=value, with shell quoting",
+    ),
+    Parameter(
+        name="max_memory",
+        kind=Size(MEMORY_MOST),
+        description="the memory of a worker with its children above which it is replaced; 0 for no limit",
+    ),
+    Parameter(
+        name="max_age",
+        kind=Seconds(SECONDS_MOST),
+        description="the age at which a worker is replaced; 0 for no limit",
+    ),
+    Parameter(
+        name="stall_timeout",
+        kind=Seconds(SECONDS_MOST),
+        description="how long reserved work may wait without progress until a worker is stalled; 0 for ever",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Routes of the why-log: what happened on this branch, and why."""
+"""Routes of the why-log: what happened on this branch, and why; as a list, or live as a stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cyme.api.routing import READ, Route
 
 PARAMETERS = (
     Parameter(name="since", kind=Whole(0, 2**63 - 1), description="the id of the last event that is known"),
-    Parameter(name="limit", kind=Whole(1, 1000), description="the most events to answer with; else 100"),
+    Parameter(name="limit", kind=Whole(1, 1000), description="the most events of a list; 100 without it"),
 )
 
 ROUTES = (
@@ -16,10 +16,11 @@ ROUTES = (
         paths=("/events/",),
         methods=READ,
         parameters=PARAMETERS,
-        summary="what happened on this branch, the oldest first",
+        summary="what happened on this branch, the oldest first; live with `Accept: text/event-stream`",
         verb=lambda controller, **params: controller.events.read(**params),
+        follow=lambda controller, **params: controller.events.follow(**params),
         answer=answers.events,
-        answers=((200, "the events"),),
+        answers=((200, "the events"), (503, "a stream more than this branch serves at once")),
     ),
     Route(
         paths=(
@@ -29,9 +30,10 @@ ROUTES = (
         ),
         methods=READ,
         parameters=PARAMETERS,
-        summary="what happened to an instance, the oldest first",
+        summary="what happened to an instance, the oldest first; live with `Accept: text/event-stream`",
         verb=lambda controller, name, app=None, **params: controller.events.read(app, name, **params),
+        follow=lambda controller, name, app=None, **params: controller.events.follow(app, name, **params),
         answer=answers.events,
-        answers=((200, "the events"),),
+        answers=((200, "the events"), (503, "a stream more than this branch serves at once")),
     ),
 )

@@ -15,6 +15,9 @@ MOST_CONCURRENCY = 10_000
 #: The longest wait for an effect; a client that wants more asks again.
 MOST_WAIT = 600.0
 
+#: The longest deadline of a drain: a week.
+MOST_DEADLINE = 7 * 24 * 3600.0
+
 _WAIT = Parameter(
     name="wait", kind=Seconds(MOST_WAIT), description="how long to wait for the effect before answering"
 )
@@ -133,12 +136,39 @@ ROUTES = (
     _action("enable", "have the worker of an instance run"),
     _action("disable", "have the worker of an instance stopped"),
     Route(
+        paths=_anywhere("drain/"),
+        asynchronous_paths=_asynchronously(_anywhere("drain/")),
+        methods=WRITE,
+        summary="have a worker finish what runs, then stopped and kept so",
+        parameters=(
+            Parameter(
+                name="deadline",
+                kind=Seconds(MOST_DEADLINE),
+                description="until what still runs is given back to the broker; an hour without it",
+            ),
+            _WAIT,
+        ),
+        verb=lambda controller, name, app=None, **given: controller.instances.drain(app, name, **given),
+        answer=answers.document,
+        scheduled=answers.scheduled,
+        answers=((200, "the instance; `draining` says how far it is"),),
+        awaits=True,
+    ),
+    Route(
         paths=_anywhere("stats/"),
         methods=READ,
         summary="configuration details and what the worker says of itself",
         verb=lambda controller, name, app=None: controller.instances.stats(app, name),
         answer=answers.document,
         answers=((200, "the statistics"),),
+    ),
+    Route(
+        paths=_anywhere("health/"),
+        methods=READ,
+        summary="whether it does its work: process, pong, consumers, progress, drift, and one verdict",
+        verb=lambda controller, name, app=None: controller.instances.health(app, name),
+        answer=answers.health,
+        answers=((200, "ok, starting or draining"), (503, "any other verdict; the body is the same")),
     ),
     Route(
         paths=_anywhere("autoscale/"),
@@ -172,6 +202,22 @@ ROUTES = (
         verb=lambda controller, name, app=None, **given: controller.instances.log(app, name, **given),
         answer=answers.text,
         answers=((200, "the lines, as text"),),
+    ),
+    Route(
+        paths=_anywhere("dump/"),
+        refused_paths=_asynchronously(_anywhere("dump/")),
+        methods=WRITE,
+        summary="the stacks of the worker's main process, which its log then has too",
+        parameters=(
+            Parameter(
+                name="wait",
+                kind=Seconds(MOST_WAIT),
+                description="how long the worker has to print them; 5 seconds without it",
+            ),
+        ),
+        verb=lambda controller, name, app=None, **given: controller.instances.dump(app, name, **given),
+        answer=answers.text,
+        answers=((200, "the stacks, as text"),),
     ),
     Route(
         paths=_anywhere("queues/"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -20,6 +21,8 @@ from cyme.errors import InvalidParameter
 
 #: How much of a parameter's name an error repeats, in characters.
 QUOTED = 64
+
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 class Kind(Protocol):
@@ -109,6 +112,32 @@ class Seconds:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= self.most:
             raise ValueError
         return float(value)
+
+
+@frozen
+class Size:
+    """A number of bytes up to `most`, as `1048576`, `300M` or `1.5G`: units of 1024, in any case."""
+
+    most: int
+
+    @property
+    def takes(self) -> str:
+        return f"a number of bytes from 0 to {self.most}, also with K, M, G or T behind it (of 1024)"
+
+    def from_text(self, text: str) -> int:
+        if re.fullmatch(r"[0-9]{1,18}", text):
+            return self.from_json(int(text))
+        number = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([kmgt])", text, re.ASCII | re.IGNORECASE)
+        if number is None:
+            raise ValueError
+        return self.from_json(int(Decimal(number[1]) * _UNITS[number[2].lower()]))
+
+    def from_json(self, value: Any) -> int:
+        if isinstance(value, str):
+            return self.from_text(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= self.most:
+            raise ValueError
+        return value
 
 
 @frozen

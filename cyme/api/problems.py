@@ -70,6 +70,19 @@ class NotReady(errors.Away):
         return "not ready: " + "; ".join(f"{name}: {problem}" for name, problem in sorted(self.away.items()))
 
 
+class TooManyStreams(errors.Away):
+    """As many clients follow the events as this branch serves.
+
+    :param most: how many those are.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+
+    def sentence(self) -> str:
+        return f"{self.arguments[0]} clients follow the events of this branch, and it serves no more at once"
+
+
 #: The HTTP status of each error, the first row that `isinstance` finds. `CymeError` and
 #: `Refused` have none on purpose: a new error needs a row, or its answer is a 500.
 STATUSES: tuple[tuple[type[errors.CymeError], int], ...] = (

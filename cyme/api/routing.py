@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import frozen
 from klein import Klein
 from klein.interfaces import IKleinRequest
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,6 +25,8 @@ from werkzeug.routing import BaseConverter
 from cyme.api.guard import Guard
 from cyme.api.parameters import Parameter, Reader
 from cyme.api.problems import MethodRefused, NoSuchRoute, answer_problem, status_of
+from cyme.api.streams import Streams, wants_stream
+from cyme.asking import Asker, asked_by
 from cyme.errors import CannotBeAsynchronous
 from cyme.interfaces import IController
 
@@ -50,6 +54,8 @@ class Route:
     :ivar answers: status -> when; those that a success may have.
     :ivar asynchronous_paths: the paths with `!`.
     :ivar scheduled: makes their answer.
+    :ivar refused_paths: paths with `!` where it makes no sense, because the answer is the point.
+    :ivar follow: the verb for clients that want a stream of events instead, see `cyme.api.streams`.
     :ivar awaits: whether the verb takes `wait`, which is 0 on the paths with `!`.
     """
 
@@ -62,6 +68,8 @@ class Route:
     parameters: tuple[Parameter, ...] = ()
     asynchronous_paths: tuple[str, ...] = ()
     scheduled: Answer | None = None
+    refused_paths: tuple[str, ...] = ()
+    follow: Callable[..., Any] | None = None
     awaits: bool = False
 
     @property
@@ -77,7 +85,7 @@ class _Segment(BaseConverter):
     part_isolating = True
 
 
-def make_app(routes: Sequence[Route], controller: IController, guard: Guard) -> Klein:
+def make_app(routes: Sequence[Route], controller: IController, guard: Guard, streams: Streams) -> Klein:
     """Build the Klein application that serves `routes` with the verbs of `controller`."""
     app = Klein()
     roots = sorted({path.split("/")[1] for route in routes for path in route.paths} - {"", "<app>"})
@@ -93,10 +101,15 @@ def make_app(routes: Sequence[Route], controller: IController, guard: Guard) -> 
     app.url_map.redirect_defaults = False
     app.url_map.converters = {"app": AppName, "segment": _Segment}
     for route in routes:
-        _register(app, route, route.paths, _endpoint(route, controller, guard, asynchronous=False))
+        endpoint = _endpoint(route, controller, guard, asynchronous=False)
+        if route.follow is not None:
+            endpoint = _following(route, route.follow, endpoint, controller, streams)
+        _register(app, route, route.paths, endpoint)
         if route.asynchronous_paths:
             scheduling = _endpoint(route, controller, guard, asynchronous=True)
             _register(app, route, route.asynchronous_paths, scheduling)
+        if route.refused_paths:
+            _register(app, route, route.refused_paths, _refuse_asynchronous)
 
     @app.handle_errors(HTTPException)
     def unrouted(request: Any, failure: Failure) -> bytes:
@@ -148,9 +161,40 @@ def _endpoint(
     def change(request: Request, **names: str) -> bytes | Deferred[bytes]:
         guard.check_change(request)
         given = reader.query_and_body(request)
-        return finish(request, verb(controller, **names, **given, **fixed))
+        with asked_by(asker_of(request)):
+            asked = verb(controller, **names, **given, **fixed)
+        return finish(request, asked)
 
     return change if route.changes else look
+
+
+def asker_of(request: Request) -> Asker:
+    """Who sends a request, as the why-log names them."""
+    client = request.getClientAddress()
+    where = "unix" if isinstance(client, UNIXAddress) else getattr(client, "host", None)
+    return Asker(f"http {where}" if where else "http")
+
+
+def _following(
+    route: Route,
+    follow: Callable[..., Any],
+    listed: Callable[..., bytes | Deferred[bytes]],
+    controller: IController,
+    streams: Streams,
+) -> Callable[..., bytes | Deferred[bytes]]:
+    """What answers with a stream where that is wanted, and else as `listed` does."""
+    reader = Reader(route.parameters)
+
+    def answer(request: Request, **names: str) -> bytes | Deferred[bytes]:
+        if not wants_stream(request):
+            return listed(request, **names)
+        return streams.answer(request, partial(follow, controller, **names), reader.query(request))
+
+    return answer
+
+
+def _refuse_asynchronous(request: Request, **names: str) -> bytes:
+    raise CannotBeAsynchronous()
 
 
 def shielded(operation: Deferred[Any]) -> Deferred[Any]:

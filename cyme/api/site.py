@@ -21,6 +21,7 @@ from cyme.api import apps, branches, events, health, instances, queues, rollouts
 from cyme.api.guard import Guard
 from cyme.api.problems import answer_problem, document
 from cyme.api.routing import Route, make_app
+from cyme.api.streams import Streams
 from cyme.errors import BodyTooLarge, CymeError
 from cyme.interfaces import IController
 
@@ -143,9 +144,16 @@ class ApiSite(Site):
     requestFactory = BoundedRequest
     _log = Logger()
 
-    def __init__(self, reactor: IReactorTime, resource: Resource, *, max_request_body: int) -> None:
+    def __init__(
+        self, reactor: IReactorTime, resource: Resource, streams: Streams, *, max_request_body: int
+    ) -> None:
         super().__init__(resource, timeout=IDLE_TIMEOUT, reactor=reactor, parsePOSTFormSubmission=False)
         self.max_request_body = max_request_body
+        self._streams = streams
+
+    def end_streams(self) -> None:
+        """End the answers that have no end of their own, and begin no more of them."""
+        self._streams.close()
 
     def acceptableProtocols(self) -> list[bytes]:
         # HTTP/2 has other channels, whose bodies nothing here bounds.
@@ -187,7 +195,7 @@ def make_site(
     allowed_origins: Iterable[str],
     check_host: bool,
     readiness: health.Readiness,
-) -> Site:
+) -> ApiSite:
     """Build the site that serves the API of a branch.
 
     :param max_request_body: the most bytes that a request's body may have.
@@ -196,5 +204,6 @@ def make_site(
     :param readiness: see `cyme.api.health`.
     """
     guard = Guard(allowed_origins=allowed_origins, check_host=check_host)
-    app = make_app(all_routes(readiness), controller, guard)
-    return ApiSite(reactor, Front(app, guard), max_request_body=max_request_body)
+    streams = Streams(reactor)
+    app = make_app(all_routes(readiness), controller, guard, streams)
+    return ApiSite(reactor, Front(app, guard), streams, max_request_body=max_request_body)

@@ -31,6 +31,9 @@ def app_details(app: App, default_broker: str) -> dict[str, Any]:
         "arguments": app.arguments,
         "extra_config": app.extra_config,
         "pool": app.pool,
+        "max_memory": app.max_memory,
+        "max_age": app.max_age,
+        "stall_timeout": app.stall_timeout,
     }
 
 
@@ -77,6 +80,9 @@ def instance_details(
         "arguments": instance.arguments or words.arguments,
         "extra_config": instance.extra_config or words.extra_config,
         "celery_app": instance.celery_app or words.celery_app,
+        "max_memory": instance.max_memory or words.max_memory,
+        "max_age": instance.max_age or words.max_age,
+        "stall_timeout": instance.stall_timeout or words.stall_timeout,
         **status,
     }
 
@@ -94,5 +100,7 @@ def lost() -> dict[str, Any]:
         "failures": None,
         "next_attempt": None,
         "last_exit": None,
+        "draining": None,
         "problems": ["its branch is away"],
+        "resources": None,
     }

@@ -9,7 +9,8 @@ from zope.interface import implementer
 
 from cyme.controller.apps import Apps
 from cyme.controller.branches import Branches
-from cyme.controller.history import History, record_changes
+from cyme.controller.changes import Changes
+from cyme.controller.history import History
 from cyme.controller.instances import Instances
 from cyme.controller.owner import BranchActor, InstanceActor
 from cyme.controller.queues import Queues
@@ -89,7 +90,7 @@ def make_controller(
     actors.register("Branch", BranchActor(owner), lambda: [branch_id])
     actors.register("Branch", RolloutActor(clock, catalogue, events), lambda: [branch_id])
     catalogue.subscribe(declarations_changed)
-    record_changes(catalogue, events)
+    Changes(catalogue, events, branch_id)
     return Controller(
         clock,
         catalogue,

@@ -1,12 +1,13 @@
-"""The verbs of the why-log, and what writes changes of declarations into it."""
+"""The verbs of the why-log."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cyme.controller.deferring import returns_deferred
+from cyme.controller.following import Document, Followers, Following
 from cyme.controller.parameters import whole
-from cyme.declarations import Declaration, Instance, Queue, Rollout
 from cyme.errors import NoSuchInstance
 
 if TYPE_CHECKING:
@@ -16,21 +17,6 @@ if TYPE_CHECKING:
 LIMIT_MOST = 1000
 #: The highest id that a database can give.
 SINCE_MOST = 2**63 - 1
-#: What an event tells of a declaration: nothing that may hold a password.
-TOLD = (
-    "branch",
-    "is_enabled",
-    "queues",
-    "max_concurrency",
-    "min_concurrency",
-    "generation",
-    "celery_app",
-    "pool",
-    "exchange",
-    "exchange_type",
-    "routing_key",
-    "options",
-)
 
 
 class History:
@@ -39,6 +25,7 @@ class History:
     def __init__(self, catalogue: ICatalogue, events: IEvents) -> None:
         self._catalogue = catalogue
         self._events = events
+        self._followers = Followers(events)
 
     @returns_deferred
     async def read(
@@ -50,31 +37,37 @@ class History:
         """
         whole("since", since, 0, SINCE_MOST)
         whole("limit", limit, 1, LIMIT_MOST)
+        self._require(app, instance)
+        found = await self._events.read(since=since, limit=limit, instance=instance)
+        return [event.document() for event in found]
+
+    @returns_deferred
+    async def follow(
+        self,
+        app: str | None = None,
+        instance: str | None = None,
+        *,
+        since: int | None = None,
+        deliver: Callable[[Document], None],
+        failed: Callable[[], None],
+    ) -> Following:
+        """Have events delivered as they happen, of one instance or of all; fires with the follower.
+
+        It is paused at first; from its `resume` to its `stop`, `deliver` is called with each event
+        after the id `since` (None: that happens from now on), in order, each of them once. It
+        goes on when the instance is deleted.
+
+        :param failed: called when it can't go on, for a database that can't be read.
+        :raises NoSuchInstance: when there is no such instance (of that app).
+        :raises InvalidParameter: when there is no event `since` yet.
+        """
+        if since is not None:
+            whole("since", since, 0, SINCE_MOST)
+        self._require(app, instance)
+        return await self._followers.follow(instance, since, deliver, failed)
+
+    def _require(self, app: str | None, instance: str | None) -> None:
         if instance is not None:
             held = self._catalogue.instance(instance)
             if held is None or app not in (None, held.app):
                 raise NoSuchInstance(instance, app)
-        found = await self._events.read(since=since, limit=limit, instance=instance)
-        return [event.document() for event in found]
-
-
-def record_changes(catalogue: ICatalogue, events: IEvents) -> None:
-    """Have every change of a declaration become an event: `app-declared`, `instance-deleted` and so on."""
-
-    def changed(declarations: tuple[Declaration, ...]) -> None:
-        for one in declarations:
-            if isinstance(one, Rollout):
-                continue  # its events are told by `cyme.controller.turns`
-            what = "deleted" if one.deleted else "declared"
-            details = {name: getattr(one, name) for name in TOLD if getattr(one, name, None) is not None}
-            if isinstance(one, Queue):
-                details["queue"] = one.name
-            events.record(
-                f"{one.kind}-{what}",
-                app=one.app if isinstance(one, (Instance, Queue)) else one.name,
-                instance=one.name if isinstance(one, Instance) else None,
-                who=f"branch {one.version.branch}",
-                **details,
-            )
-
-    catalogue.subscribe(changed)

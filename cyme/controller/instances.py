@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 #: The longest that a request may wait for an effect, in seconds.
 WAIT_MOST = 600.0
+#: The longest deadline of a drain, and the one that holds when none is given, in seconds.
+DRAIN_MOST = 7 * 24 * 3600.0
+DRAIN_WITHIN = 3600.0
 #: The most lines of a log that one request may ask for.
 TAIL_MOST = 10_000
 #: Parameters at creation, beside `wait` and `branch`.
@@ -231,6 +234,22 @@ class Instances:
         await self._at_owner(app, name, "disable")
 
     @returns_deferred
+    async def drain(
+        self, app: str | None, name: str, *, deadline: float = DRAIN_WITHIN, wait: float = 0.0
+    ) -> Any:
+        """Have the worker take no more tasks, finish those that run, and stop; it is disabled then.
+
+        :param deadline: seconds until what still runs is given back to the broker. A second
+            drain can bring it forward.
+        :param wait: seconds to wait until the worker has stopped.
+        :return: fires with the instance's details; `draining` says how far it is.
+        :raises NoSuchApp, NoSuchInstance: when there is no such instance.
+        :raises InvalidParameter: when `deadline` or `wait` can't be.
+        """
+        within = seconds("deadline", deadline, DRAIN_MOST)
+        return await self._at_owner(app, name, "drain", wait=wait, deadline=within)
+
+    @returns_deferred
     async def stats(self, app: str | None, name: str) -> Any:
         """Fire with the details and, under `stats`, what the worker says of itself; None if nothing.
 
@@ -238,6 +257,25 @@ class Instances:
         :raises BrokerAway: when the worker can't be asked.
         """
         return await self._at_owner(app, name, "stats")
+
+    @returns_deferred
+    async def health(self, app: str | None, name: str) -> Any:
+        """Fire with the evidence on an instance's health and the `verdict`; see `ISupervisor.health`.
+
+        :raises NoSuchApp, NoSuchInstance: when there is no such instance.
+        """
+        instance = self._find(app, name)
+        try:
+            return await self._actors.call("Instance", instance.name, "health")
+        except NoRoute:
+            return {
+                "name": instance.name,
+                "app": instance.app,
+                "branch": instance.branch,
+                "verdict": "unknown",
+                "reason": "its branch is away",
+                "state": "lost",
+            }
 
     @returns_deferred
     async def set_autoscale(
@@ -269,6 +307,17 @@ class Instances:
         :raises NoSuchApp, NoSuchInstance: when there is no such instance.
         """
         return await self._at_owner(app, name, "log", tail=whole("tail", tail, 1, TAIL_MOST))
+
+    @returns_deferred
+    async def dump(self, app: str | None, name: str, *, wait: float = 5.0) -> Any:
+        """Fire with the stacks of the worker's main process, as text; its log has them too.
+
+        :param wait: seconds that the worker has to print them.
+        :raises NoSuchApp, NoSuchInstance: when there is no such instance.
+        :raises NoProcess: when it has no worker process now.
+        :raises NoDump: when the worker printed nothing.
+        """
+        return await self._at_owner(app, name, "dump", wait=wait)
 
     @returns_deferred
     async def consumers(self, app: str | None, name: str) -> Any:

@@ -20,6 +20,7 @@ from cyme.declarations import Declaration, Instance
 from cyme.errors import (
     InvalidParameter,
     NameTaken,
+    NoProcess,
     NoReply,
     NoRoute,
     NoSuchApp,
@@ -145,12 +146,21 @@ class InstanceActor:
     @verb()
     async def enable(self, name: str) -> None:
         """Have the worker of an instance run."""
-        await self._change(name, lambda _: {"is_enabled": True})
+        await self._change(name, lambda _: {"is_enabled": True, "drain_until": None})
 
     @verb()
     async def disable(self, name: str) -> None:
         """Have the worker of an instance stopped, and kept so."""
-        await self._change(name, lambda _: {"is_enabled": False})
+        await self._change(name, lambda _: {"is_enabled": False, "drain_until": None})
+
+    @verb("wait")
+    async def drain(self, name: str, *, deadline: float, wait: float) -> dict[str, Any]:
+        """Have the worker of an instance finish what runs, then stopped, and kept so."""
+        until = self._clock.seconds() + deadline
+        changed = await self._change(name, lambda _: {"is_enabled": False, "drain_until": until})
+        if wait > 0:
+            await self._supervisor.settled(name, wait)
+        return self._details(self._catalogue.instance(name) or changed)
 
     @verb()
     async def stats(self, name: str) -> dict[str, Any]:
@@ -160,6 +170,13 @@ class InstanceActor:
         if details["pid"] is not None:
             stats = await self._supervisor.ask(name, "stats", timeout=WORKER_ANSWERS_WITHIN)
         return {**details, "stats": stats}
+
+    @verb()
+    async def health(self, name: str) -> dict[str, Any]:
+        """Answer with the evidence on an instance's health, and the verdict."""
+        instance = self._instance(name)
+        health = await self._supervisor.health(name)
+        return {"name": name, "app": instance.app, "branch": instance.branch, **health}
 
     @verb("wait")
     async def autoscale(self, name: str, *, wait: float, max: int | None, min: int | None) -> dict[str, int]:
@@ -181,6 +198,13 @@ class InstanceActor:
         self._instance(name)
         lines = await self._supervisor.log_tail(name, tail)
         return "".join(f"{line}\n" for line in lines)[-LOG_MOST:]
+
+    @verb("wait")
+    async def dump(self, name: str, *, wait: float) -> str:
+        """Answer with the stacks of an instance's worker."""
+        if self._details(self._instance(name))["pid"] is None:
+            raise NoProcess(name)
+        return await self._supervisor.dump(name, wait)
 
     @verb()
     async def consumers(self, name: str) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from cyme import brokers
 from cyme.controller.names import queue_name
 from cyme.controller.workerarguments import checked_arguments, checked_settings
 from cyme.errors import InvalidParameter
-from cyme.naming import CONCURRENCY_MOST
+from cyme.naming import CONCURRENCY_MOST, MEMORY_MOST, SECONDS_MOST
 
 #: Parameters of a broker that mean something only together with `hostname`.
 BROKER_PARTS = ("hostname", "port", "userid", "password", "virtual_host")
 #: Parameters of apps, and of instances as overrides.
-START_PARAMETERS = (*BROKER_PARTS, "broker", "celery_app", "pool", "arguments", "extra_config")
+START_PARAMETERS = (
+    *(*BROKER_PARTS, "broker", "celery_app", "pool", "arguments", "extra_config"),
+    *("max_memory", "max_age", "stall_timeout"),
+)
 #: Pools that Celery 5 has.
 POOLS = ("prefork", "processes", "threads", "solo", "eventlet", "gevent")
 #: The longest text of a parameter, in characters.
@@ -126,7 +129,18 @@ def start_changes(given: Mapping[str, Any]) -> dict[str, Any]:
         changes["extra_config"] = checked_settings(
             "extra_config", text("extra_config", given["extra_config"])
         )
-    return changes
+    return {**changes, **_limits(given)}
+
+
+def _limits(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The limits that are given; 0 takes one away."""
+    limits: dict[str, Any] = {}
+    if "max_memory" in given:
+        limits["max_memory"] = whole("max_memory", given["max_memory"], 0, MEMORY_MOST) or None
+    for parameter in ("max_age", "stall_timeout"):
+        if parameter in given:
+            limits[parameter] = seconds(parameter, given[parameter], SECONDS_MOST) or None
+    return limits
 
 
 def _broker(given: Mapping[str, Any]) -> str | None:

@@ -13,6 +13,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from cyme.actors import verb
+from cyme.asking import asker
 from cyme.controller.deferring import returns_deferred
 from cyme.controller.instances import WAIT_MOST
 from cyme.controller.parameters import seconds, whole
@@ -96,7 +97,7 @@ class Rollouts:
                 branch=self._branch_id,
                 parallel=parallel,
                 timeout=patience,
-                asked_by=f"branch {self._branch_id}",
+                asked_by=asker().who,
                 asked_at=now,
                 waiting=tuple(one.name for one in self._catalogue.instances(app)),
             )
@@ -182,9 +183,7 @@ class RolloutActor:
         await called_off(self._clock, self._catalogue, self._events, app, id)
 
 
-async def called_off(
-    clock: IReactorTime, catalogue: ICatalogue, events: IEvents, app: str, id: str
-) -> None:
+async def called_off(clock: IReactorTime, catalogue: ICatalogue, events: IEvents, app: str, id: str) -> None:
     """End a rollout where it is; see `RolloutActor.call_off`."""
     before: list[Rollout] = []
 

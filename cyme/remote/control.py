@@ -14,12 +14,12 @@ from zope.interface import implementer
 from cyme.brokers import redacted
 from cyme.errors import BrokerAway
 from cyme.interfaces import IRemoteControl
-from cyme.remote.errands import declare, delete_queue
+from cyme.remote.errands import count, declare, delete_queue
 from cyme.remote.lines import ISession, Line
 from cyme.remote.sessions import Session
 
 if TYPE_CHECKING:
-    from cyme.planning import ConsumedQueue
+    from cyme.planning import ConsumedQueue, QueueCount
 
 T = TypeVar("T")
 
@@ -79,6 +79,9 @@ class RemoteControl:
 
     def declare(self, broker: str, queue: ConsumedQueue) -> Deferred[bool]:
         return self._errand(broker, declare, broker, queue, self._connect_timeout)
+
+    def count(self, broker: str, queues: Sequence[str]) -> Deferred[Mapping[str, QueueCount | None] | None]:
+        return self._errand(broker, count, broker, tuple(queues), self._connect_timeout)
 
     def delete_queue(self, broker: str, name: str) -> Deferred[None]:
         return self._errand(broker, delete_queue, broker, name, self._connect_timeout)

@@ -7,7 +7,7 @@ connection. On a throw-away one that does no harm (failure-modes F3).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from kombu.entity import Queue
 
 from cyme.brokers import AMQP, checked, each, redacted, scrubbed, transport_of
 from cyme.errors import BrokerAway, DeclarationMismatch, InvalidDeclaration, InvalidParameter
+from cyme.planning import QueueCount
 from cyme.remote.sessions import describe, lost_errors
 from cyme.remote.wires import connect, release
 
@@ -93,6 +94,27 @@ def worker_queue(consumed: ConsumedQueue) -> Queue:
         return queue
     except Exception as error:
         raise InvalidDeclaration(consumed.name, repr(error)) from None
+
+
+def count(broker: str, queues: Sequence[str], timeout: float) -> dict[str, QueueCount | None] | None:
+    """What the broker counts of queues; see `IRemoteControl.count`."""
+    if transport_of(broker) not in AMQP:
+        return None
+    counts: dict[str, QueueCount | None] = {}
+    with _connected(broker, timeout) as connection:
+        channel = connection.channel()
+        for queue in queues:
+            try:
+                found = channel.queue_declare(queue, passive=True)
+            except connection.channel_errors as error:
+                # The broker has closed the channel over it.
+                channel = connection.channel()
+                if _reply_code(error) not in (_NOT_FOUND, _RESOURCE_LOCKED):
+                    raise
+                counts[queue] = None
+            else:
+                counts[queue] = QueueCount(found.message_count, found.consumer_count)
+    return counts
 
 
 def delete_queue(broker: str, name: str, timeout: float) -> None:

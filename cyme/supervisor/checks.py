@@ -7,22 +7,27 @@ workers there are (failure-modes F24).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyme.errors import BrokerAway
 from cyme.planning import Desired, Phase, Policy
+from cyme.supervisor.counting import Counting
 from cyme.supervisor.hearing import interrogated, missed
+from cyme.supervisor.questions import ANSWER_TIMEOUT
+from cyme.supervisor.reasons import LINES_READ, ailment_of
 from cyme.supervisor.resolving import brokers_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+    from cyme.declarations import Instance
     from cyme.interfaces import ICatalogue, IRemoteControl, IWorkers
     from cyme.supervisor.delays import Delays
     from cyme.supervisor.questions import Questions
@@ -30,6 +35,10 @@ if TYPE_CHECKING:
 
 #: Seconds until workers that did not answer a round are asked again.
 ASK_AGAIN_AFTER = 5.0
+#: Seconds for which what was found out about an instance's health counts as fresh.
+FRESH = 1.0
+#: Looks at a worker's progress within the time after which it would count as stalled.
+LOOKS_PER_STALL = 4
 #: Seconds for which what was deleted is remembered: a branch that was away so long, and comes
 #: back, brings nothing to life.
 TOMBSTONES_LIVE = 30 * 24 * 3600.0
@@ -67,6 +76,9 @@ class Checks:
         self._look_at = look_at
         # Thousands of answers are taken in a bit at a time: the reactor never waits for all.
         self._cooperator = Cooperator(scheduler=lambda call: delays.later(0, call))
+        self._counting = Counting(clock, workers, remote, world, delays, look_at=look_at, run=self._run)
+        self._to_ask_again: set[str] = set()
+        self._examining: dict[str, Deferred[None]] = {}
         self._under_way: Deferred[None] | None = None
         self._once_more = False
         self._stopped = False
@@ -89,6 +101,60 @@ class Checks:
     def interrogate(self, desired: Desired) -> None:
         """Ask one worker the questions of a round."""
         self._run(self._round(desired.broker, [desired]))
+
+    def examine(self, desired: Desired) -> Deferred[None]:
+        """Find out how one worker is, unless that is known already.
+
+        :return: fires when as much is known as can be, within some seconds; never fails.
+        """
+        name = desired.name
+        under_way = self._examining.get(name)
+        done: Deferred[None] = Deferred()
+        if under_way is None:
+            if self._clock.seconds() < self._world.track(name).examined_at + FRESH:
+                return succeed(None)
+            under_way = self._run(self._look_closely(desired))
+            if not under_way.called:
+                self._examining[name] = under_way
+                under_way.addBoth(self._forget_examination, name)
+
+        def pass_on(result: None) -> None:
+            done.callback(None)
+
+        under_way.addCallback(pass_on)
+        return done
+
+    def _forget_examination(self, _: Any, name: str) -> None:
+        del self._examining[name]
+
+    async def _look_closely(self, desired: Desired) -> None:
+        asked = self._run(self._round(desired.broker, [desired], closely=True))
+        counted = self._run(self._counting.count_all_of(desired))
+        await gatherResults([asked, counted])
+        self._world.track(desired.name).examined_at = self._clock.seconds()
+
+    def watch_stalls(self) -> None:
+        """Ask those workers what moves in them for which that is limited and due."""
+        processes = self._workers.processes()
+        due: dict[str, list[Desired]] = defaultdict(list)
+        for instance in self._catalogue.instances():
+            if instance.name in processes and self._limits_stalls(instance):
+                desired = self._world.desired(instance.name)
+                if desired is not None and self._is_due(desired):
+                    due[desired.broker].append(desired)
+        for broker, asked in due.items():
+            self._run(self._round(broker, asked))
+
+    def _limits_stalls(self, instance: Instance) -> bool:
+        app = self._catalogue.app(instance.app)
+        return bool(instance.stall_timeout or (app is not None and app.stall_timeout))
+
+    def _is_due(self, desired: Desired) -> bool:
+        progress = self._world.track(desired.name).heard.progress
+        if desired.stall_timeout is None:
+            return False
+        wait = desired.stall_timeout / LOOKS_PER_STALL
+        return progress is None or self._clock.seconds() >= progress.at + wait
 
     def stop(self) -> None:
         """Give up what is under way and begin nothing more."""
@@ -125,18 +191,31 @@ class Checks:
         self._remote.retain(brokers_of(one for one in everyone if one.is_enabled))
         living = self._world.living()
         await gatherResults([self._run(self._round(broker, asked)) for broker, asked in living.items()])
+        for broker, asked in living.items():
+            if not self._holding(broker):
+                self._run(self._counting.count_oldest(broker, asked))
         for tracked in self._world.tracked().values():
             tracked.quarantined.clear()
         declared = {one.name for one in everyone}
         self._look_at(declared | self._world.tracked().keys() | self._workers.processes().keys())
 
-    async def _round(self, broker: str, asked: Sequence[Desired]) -> None:
-        """Ask the workers of one broker and take note of what they say, and of who is silent."""
+    async def _round(self, broker: str, asked: Sequence[Desired], *, closely: bool = False) -> None:
+        """Ask the workers of one broker and take note of what they say, and of who is silent.
+
+        :param closely: whether all are asked what moves in them, not only those for which that is
+            limited. Such a question is somebody's curiosity: silence is then asked about again
+            before it counts.
+        """
         if not asked or not self._remote.reachable(broker):
             return
-        commands = ("ping", "active_queues", "stats")
+        nodes = [one.node for one in asked]
+        watched = [one.node for one in asked if closely or one.stall_timeout is not None]
         try:
-            pings, queues, stats = await self._questions.round(broker, [one.node for one in asked], commands)
+            pings, queues, stats, active, reserved = await self._questions.round(
+                broker,
+                dict.fromkeys(("ping", "active_queues", "stats"), nodes)
+                | dict.fromkeys(("active", "reserved"), watched),
+            )
         except BrokerAway:
             return
         now = self._clock.seconds()
@@ -145,21 +224,43 @@ class Checks:
         def take_note() -> Iterator[None]:
             for one in asked:
                 tracked = self._world.track(one.name)
-                answers = [replies.get(one.node) for replies in (queues, stats)]
+                answers = [replies.get(one.node) for replies in (queues, stats, active, reserved)]
                 if one.node in pings or any(answer is not None for answer in answers):
                     tracked.heard = interrogated(tracked.heard, now, *answers)
+                    tracked.ailment = None
                 elif self._should_have_answered(one):
-                    tracked.heard = missed(tracked.heard)
+                    if not closely:
+                        tracked.heard = missed(tracked.heard)
                     silent.append(one.name)
                 yield None
 
         await self._cooperator.coiterate(take_note())
+        await self.examine_logs(silent)
         self._look_at([one.name for one in asked])
-        if silent and not self._stopped:
-            self._log.info("{{Supervisor}} no answer from {names}", names=silent[:10])
-            self._delays.later(ASK_AGAIN_AFTER, self._ask_again, broker, silent)
+        again = set(silent) - self._to_ask_again
+        if again and not self._stopped:
+            self._log.info("{{Supervisor}} no answer from {names}", names=sorted(again)[:10])
+            self._to_ask_again |= again
+            self._delays.later(ASK_AGAIN_AFTER, self._ask_again, broker, again)
 
-    def _ask_again(self, broker: str, names: Collection[str]) -> None:
+    def examine_logs(self, names: Iterable[str]) -> Deferred[Any]:
+        """Before silent workers are condemned, see whether their logs say what they suffer from."""
+        return gatherResults([self._run(self._examine_silent(name)) for name in names])
+
+    async def _examine_silent(self, name: str) -> None:
+        tracked = self._world.track(name)
+        if tracked.ailment is not None or tracked.heard.missed >= self._policy.misses:
+            return
+        before = tracked.heard.pong_at
+        read = self._workers.log_tail(name, LINES_READ)
+        ailment = ailment_of(await read.addTimeout(ANSWER_TIMEOUT, self._clock))
+        lives = name in self._workers.processes()
+        if ailment is not None and lives and tracked.heard.pong_at == before:
+            tracked.ailment, tracked.ailing_since = ailment, self._clock.seconds()
+            self._log.warn("{{Supervisor}} {name} suffers from {what}", name=name, what=ailment.value)
+
+    def _ask_again(self, broker: str, names: set[str]) -> None:
+        self._to_ask_again -= names
         again = [one for one in self._world.living().get(broker, ()) if one.name in names]
         self._run(self._round(broker, again))
 

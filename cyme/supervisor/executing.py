@@ -11,11 +11,24 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from cyme.errors import DeclarationMismatch, InvalidDeclaration
-from cyme.planning import AddConsumer, CancelConsumer, CleanUp, Desired, SetAutoscale, Start, Step, Stop
+from cyme.errors import CymeError, DeclarationMismatch, InvalidDeclaration
+from cyme.planning import (
+    AddConsumer,
+    CancelConsumer,
+    CleanUp,
+    Desired,
+    Phase,
+    Reconsume,
+    SetAutoscale,
+    Start,
+    Step,
+    Stop,
+)
+from cyme.supervisor.draining import Drainer, Draining
 from cyme.supervisor.hearing import answered, autoscale_of, consumers_of, error_of
 from cyme.supervisor.questions import ANSWER_TIMEOUT
 
@@ -25,10 +38,14 @@ if TYPE_CHECKING:
     from cyme.interfaces import IRemoteControl, IWorkers
     from cyme.supervisor.questions import Questions
     from cyme.supervisor.tracking import Tracked
+    from cyme.supervisor.world import Target
 
 #: Seconds between two looks at whether a command has taken effect, and how many looks.
 CONFIRM_INTERVAL = 0.1
 CONFIRM_LOOKS = 30
+#: Seconds that a stuck worker gets to print its stacks, and how many characters of them are kept.
+DUMP_WITHIN = 5.0
+DUMP_MOST = 30_000
 
 
 class StepFailed(Exception):
@@ -41,6 +58,7 @@ class StepFailed(Exception):
 class Executor:
     """Runs steps, one instance's in order.
 
+    :param warm_timeout: seconds that a worker which is to stop has for its tasks.
     :param record: called with (kind, instance's name, details) of what is done.
     """
 
@@ -52,32 +70,37 @@ class Executor:
         workers: IWorkers,
         remote: IRemoteControl,
         questions: Questions,
+        warm_timeout: float,
         record: Callable[..., None],
     ) -> None:
         self._clock = clock
         self._workers = workers
         self._remote = remote
         self._questions = questions
+        self._warm_timeout = warm_timeout
         self._record = record
+        self._drainer = Drainer(clock, remote)
 
-    async def run(self, step: Step, desired: Desired | None, broker: str | None, tracked: Tracked) -> None:
+    async def run(self, step: Step, desired: Desired | None, target: Target, tracked: Tracked) -> None:
         """Run one step.
 
         :param desired: what the instance should be, where it is still declared.
-        :param broker: the broker of the instance, also of a deleted one.
+        :param target: its worker, also of a deleted one.
         :raises StepFailed, BrokerAway: when it did not come true.
         """
         if isinstance(step, Start):
             self._start(step, tracked)
         elif isinstance(step, Stop):
-            await self._stop(step, desired, tracked)
+            await self._stop(step, target, tracked)
         elif isinstance(step, CleanUp):
-            await self._clean_up(step, broker, tracked)
+            await self._clean_up(step, target, tracked)
         elif desired is not None:
             if isinstance(step, AddConsumer):
                 await self._add_consumer(step, desired, tracked)
             elif isinstance(step, CancelConsumer):
                 await self._cancel_consumer(step, desired, tracked)
+            elif isinstance(step, Reconsume):
+                await self._reconsume(step, desired, tracked)
             else:
                 await self._set_autoscale(step, desired, tracked)
 
@@ -87,20 +110,58 @@ class Executor:
         self._log.info("{{Supervisor}} {name} started, pid {pid}", name=tracked.name, pid=process.pid)
         self._record("started", tracked.name, pid=process.pid)
 
-    async def _stop(self, step: Stop, desired: Desired | None, tracked: Tracked) -> None:
+    async def _stop(self, step: Stop, target: Target, tracked: Tracked) -> None:
         self._log.info(
             "{{Supervisor}} {name} instance.shutdown: {reason}", name=step.name, reason=step.reason
         )
         self._record("stopping", step.name, reason=step.reason)
-        tracked.stop_failed = step.reason if step.failed else None
-        stopped = self._workers.stop(step.name)
-        if desired is not None:
-            self._questions.wake(desired)
-        await stopped
+        tracked.stop_failed, tracked.stop_cause = (step.reason if step.failed else None), step.cause
+        now = self._clock.seconds()
+        until = now + self._warm_timeout if step.until is None else step.until
+        tracked.draining = Draining(since=now, deadline=until)
+        try:
+            if step.dumps:
+                await self._dump(step.name)
+            if step.drains:
+                await self._empty(target, tracked)
+            if step.name in self._workers.processes():
+                left = max(0.0, tracked.draining.deadline - self._clock.seconds())
+                stopped = self._workers.stop(step.name, left)
+                if target.broker is not None:
+                    self._questions.wake(target.broker, target.node)
+                await stopped
+        finally:
+            tracked.draining = None
 
-    async def _clean_up(self, step: CleanUp, broker: str | None, tracked: Tracked) -> None:
-        if broker is not None:
-            await self._remote.delete_queue(broker, f"dq.{step.name}")
+    async def _dump(self, name: str) -> None:
+        """Keep the stacks of a worker in which nothing moves; it is stopped whether there are any or not."""
+        try:
+            stacks = await self._workers.dump(name, DUMP_WITHIN)
+        except (KeyError, CymeError) as problem:
+            self._log.warn("{name} shows no stacks: {problem}", name=name, problem=str(problem))
+            return
+        self._record("dumped", name, stacks=stacks[-DUMP_MOST:])
+
+    async def _empty(self, target: Target, tracked: Tracked) -> None:
+        """Drain a worker that can be asked; ends at once when the worker does."""
+        process = self._workers.processes().get(target.name)
+        if process is None or tracked.heard.missed:
+            return
+        if process.phase is not Phase.RUNNING and not process.adopted:
+            return
+        emptying = Deferred.fromCoroutine(self._drainer.drain(target, tracked))
+        tracked.emptying = emptying
+        try:
+            await emptying
+        except CancelledError:
+            if target.name in self._workers.processes():
+                raise
+        finally:
+            tracked.emptying = None
+
+    async def _clean_up(self, step: CleanUp, target: Target, tracked: Tracked) -> None:
+        if target.broker is not None:
+            await self._remote.delete_queue(target.broker, f"dq.{step.name}")
         await self._workers.remove_folder(step.name)
         tracked.leftovers = False
         self._record("removed", step.name)
@@ -142,6 +203,13 @@ class Executor:
         await self._confirm_consumers(desired, tracked, lambda consumers: step.queue not in consumers)
         self._record("consumer-cancelled", step.name, queue=step.queue)
 
+    async def _reconsume(self, step: Reconsume, desired: Desired, tracked: Tracked) -> None:
+        """Make consumers anew; to add one that the worker thinks it has would change nothing."""
+        for queue in step.queues:
+            await self._cancel_consumer(CancelConsumer(step.name, queue.name), desired, tracked)
+            await self._add_consumer(AddConsumer(step.name, queue), desired, tracked)
+        tracked.heard = evolve(tracked.heard, has_reconsumed=True)
+
     async def _set_autoscale(self, step: SetAutoscale, desired: Desired, tracked: Tracked) -> None:
         self._log.info(
             "{{Supervisor}} {name}: instance.autoscale: max={maximum} min={minimum}",
@@ -162,7 +230,8 @@ class Executor:
         for _ in range(CONFIRM_LOOKS):
             consumers = consumers_of(await self._question(desired, "active_queues"))
             if consumers is not None:
-                tracked.heard = evolve(answered(tracked.heard, self._clock.seconds()), consumers=consumers)
+                now = self._clock.seconds()
+                tracked.heard = evolve(answered(tracked.heard, now), consumers=consumers, consumers_at=now)
                 if came_true(consumers):
                     return
             await deferLater(self._clock, CONFIRM_INTERVAL)
@@ -173,9 +242,7 @@ class Executor:
         if complaint is not None:
             raise StepFailed(command, complaint)
 
-    async def _question(
-        self, desired: Desired, command: str, arguments: dict[str, Any] | None = None
-    ) -> Any:
+    async def _question(self, desired: Desired, command: str, arguments: dict[str, Any] | None = None) -> Any:
         answers = await self._remote.ask(
             desired.broker, command, [desired.node], arguments, timeout=ANSWER_TIMEOUT
         )

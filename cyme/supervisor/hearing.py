@@ -10,7 +10,8 @@ from typing import Any
 
 from attrs import evolve
 
-from cyme.planning import Heard
+from cyme.planning import Heard, QueueCount
+from cyme.supervisor.progress import progressed
 
 
 def consumers_of(answer: Any) -> frozenset[str] | None:
@@ -43,15 +44,26 @@ def answered(heard: Heard, now: float) -> Heard:
     return evolve(heard, pong_at=now, missed=0)
 
 
-def interrogated(heard: Heard, now: float, queues: Any, stats: Any) -> Heard:
-    """Take in a worker's answers to `active_queues` and `stats`; None for one that did not come."""
+def interrogated(
+    heard: Heard, now: float, queues: Any, stats: Any, active: Any = None, reserved: Any = None
+) -> Heard:
+    """Take in a worker's answers to questions of those names; None for one that did not come."""
     consumers = consumers_of(queues)
     scale = autoscale_of(stats)
     return evolve(
         answered(heard, now),
         consumers=heard.consumers if consumers is None else consumers,
+        consumers_at=heard.consumers_at if consumers is None else now,
         autoscale=heard.autoscale if stats is None else scale,
+        progress=progressed(heard.progress, now, stats, active, reserved),
     )
+
+
+def counted(heard: Heard, private: QueueCount | None) -> Heard:
+    """Take note of what the broker counts of a worker's private queue."""
+    if private is None or private.consumers > 0:
+        return evolve(heard, uncounted=0, has_reconsumed=False)
+    return evolve(heard, uncounted=heard.uncounted + 1)
 
 
 def missed(heard: Heard) -> Heard:

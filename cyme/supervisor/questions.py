@@ -6,10 +6,10 @@ they are. Nothing here decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import FirstError, gatherResults
+from twisted.internet.defer import FirstError, gatherResults, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from cyme.errors import BrokerAway
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
     from cyme.interfaces import IRemoteControl
@@ -61,27 +62,29 @@ class Questions:
             if desired.node in answers:
                 return
 
-    async def round(
-        self, broker: str, nodes: Sequence[str], commands: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        """The answers of `nodes` to each of `commands`, all asked at the same time.
+    async def round(self, broker: str, questions: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        """The answers to each of several questions, all asked at the same time.
 
+        :param questions: command -> the nodes that are asked; nobody is asked on behalf of none.
         :raises BrokerAway: when the broker can't be reached.
         """
-        asked = [self._remote.ask(broker, command, nodes, timeout=ANSWER_TIMEOUT) for command in commands]
-        return await gatherResults(asked, consumeErrors=True).addErrback(_first_failure)
+        asked: list[Deferred[dict[str, Any]]] = [
+            self._remote.ask(broker, command, nodes, timeout=ANSWER_TIMEOUT) if nodes else succeed({})
+            for command, nodes in questions.items()
+        ]
+        return await gatherResults(asked, consumeErrors=True).addErrback(first_failure)
 
-    def wake(self, desired: Desired) -> None:
+    def wake(self, broker: str, node: str) -> None:
         """Send a ping that nobody waits for.
 
         An idle worker that was told to stop notices it at its next event: a ping cuts
         the stop of a prefork worker from 3 s to 1.7 s (probes.md, "Workers").
         """
-        asked = self._remote.ask(desired.broker, "ping", [desired.node], timeout=0.1)
+        asked = self._remote.ask(broker, "ping", [node], timeout=0.1)
         asked.addErrback(lambda failure: self._log.debug("no wake-up ping: {why}", why=failure.value))
 
 
-def _first_failure(failure: Failure) -> Failure:
+def first_failure(failure: Failure) -> Failure:
     """Unwrap what `gatherResults` put around the first failure."""
     if isinstance(failure.value, FirstError):
         return failure.value.subFailure

@@ -45,6 +45,7 @@ def resolve(
     :param find_queue: finds a queue declaration of the app; an instance's queue without
         a declaration is left out, there is nothing to consume from.
     """
+    max_memory, max_age, stall_timeout = limits_of(instance, app)
     return Desired(
         name=instance.name,
         app=app.name,
@@ -59,6 +60,19 @@ def resolve(
         min_concurrency=instance.min_concurrency,
         generation=instance.generation,
         is_enabled=instance.is_enabled,
+        drain_until=instance.drain_until,
+        max_memory=max_memory,
+        max_age=max_age,
+        stall_timeout=stall_timeout,
+    )
+
+
+def limits_of(instance: Instance, app: App) -> tuple[int | None, float | None, float | None]:
+    """The `max_memory`, `max_age` and `stall_timeout` of an instance, None for no limit."""
+    return (
+        instance.max_memory or app.max_memory,
+        instance.max_age or app.max_age,
+        instance.stall_timeout or app.stall_timeout,
     )
 
 

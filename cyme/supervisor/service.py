@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from cyme.declarations import App, Declaration, Instance, Queue, Rollout
-from cyme.errors import BrokerAway, NoSuchInstance, NoSuchQueue
+from cyme.errors import BrokerAway, NoProcess, NoSuchInstance, NoSuchQueue
+from cyme.exits import Reason
 from cyme.interfaces import ISupervisor
 from cyme.planning import (
-    SILENT,
     CleanUp,
     Desired,
     Exit,
@@ -43,17 +43,22 @@ from cyme.planning import (
     Step,
     Stop,
     after_exit,
+    broker_returned,
     forgiven,
     plan,
     state_of,
 )
 from cyme.supervisor.checks import Checks
 from cyme.supervisor.delays import Delays
+from cyme.supervisor.endings import Endings
 from cyme.supervisor.executing import Executor, StepFailed
+from cyme.supervisor.health import Evidence, health_of
 from cyme.supervisor.hearing import answered
+from cyme.supervisor.oomkills import OomWatch
 from cyme.supervisor.questions import Questions
 from cyme.supervisor.resolving import Defaults, consumed
-from cyme.supervisor.status import signal_name, status_of
+from cyme.supervisor.sampling import Sampler
+from cyme.supervisor.status import status_of
 from cyme.supervisor.tracking import Tracked
 from cyme.supervisor.world import World
 
@@ -64,8 +69,8 @@ if TYPE_CHECKING:
 
 #: Seconds until a command that failed is tried again.
 RETRY_AFTER = 5.0
-#: Lines of a worker's log that are kept of its end.
-LAST_WORDS = 20
+#: Seconds between two looks for workers that are to be asked whether something moves in them.
+STALL_WATCH_INTERVAL = 2.0
 #: Instances looked at in one go before the reactor gets its turn.
 LOOKS_AT_ONCE = 50
 #: The states in which there is nothing to wait for.
@@ -79,6 +84,7 @@ class Supervisor(Service):
     :param interval: seconds between two full checks.
     :param jitter: gives numbers from 0 to 1, for back-off.
     :param defaults: asked at each look, because the default broker may be chosen late.
+    :param oom_kills: how often the kernel has killed for want of memory, None if that is not known.
     """
 
     _log = Logger()
@@ -96,6 +102,7 @@ class Supervisor(Service):
         interval: float,
         policy: Policy,
         jitter: Callable[[], float],
+        oom_kills: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._catalogue = catalogue
@@ -108,7 +115,7 @@ class Supervisor(Service):
         self._world = World(catalogue, workers, remote, branch_id, defaults)
         self._delays = Delays(clock)
         self._questions = Questions(clock, remote)
-        self._executor = Executor(clock, workers, remote, self._questions, self._record)
+        self._executor = Executor(clock, workers, remote, self._questions, policy.warm_timeout, self._record)
         self._checks = Checks(
             clock,
             catalogue,
@@ -120,10 +127,23 @@ class Supervisor(Service):
             policy=policy,
             look_at=self.wake,
         )
+        self._sampler = Sampler(clock, catalogue, workers, self._world, interval=interval, look_at=self.wake)
+        self._oom = OomWatch(oom_kills)
+        self._endings = Endings(
+            workers,
+            self._delays,
+            self._oom,
+            policy=policy,
+            jitter=jitter,
+            record=self._record,
+            look=self._look,
+        )
         self._due: set[str] = set()
         self._pass_at: IDelayedCall | None = None
-        self._loop = LoopingCall(self._checks.full)
+        self._loop = LoopingCall(self._tick)
         self._loop.clock = clock
+        self._stall_watch = LoopingCall(self._watch_stalls)
+        self._stall_watch.clock = clock
         workers.subscribe(ready=self._worker_ready, ended=self._worker_ended)
         remote.subscribe(self._broker_changed)
         catalogue.subscribe(self._declarations_changed)
@@ -141,13 +161,18 @@ class Supervisor(Service):
 
     async def _begin(self, names: Sequence[str]) -> None:
         adopted = await self._workers.adopt(names)
+        self._world.supervised_since = self._clock.seconds()
         if adopted:
             self._log.info(
                 "{{Supervisor}} adopted {count} workers: {names}", count=len(adopted), names=adopted
             )
         for name in adopted:
             self._record("adopted", name, pid=self._workers.processes()[name].pid)
+        self._checks.examine_logs(adopted)
         self._run_loop()
+        if self.running:
+            self._stall_watch.start(STALL_WATCH_INTERVAL, now=False)
+            self._sampler.start()
 
     def _run_loop(self) -> None:
         """Run the loop for ever; `Checks.full` never fails, but a loop that ended would go unnoticed."""
@@ -159,12 +184,24 @@ class Supervisor(Service):
         if self.running:
             self._loop.start(self._interval, now=True).addErrback(ended)
 
+    def _watch_stalls(self) -> None:
+        try:
+            self._checks.watch_stalls()
+        except Exception:
+            self._log.failure("{{Supervisor}} the watch for stalled workers failed once")
+
+    def _tick(self) -> Deferred[None]:
+        self._oom.refresh()
+        return self._checks.full()
+
     def stopService(self) -> None:
         """Stop supervising; workers are left as they are."""
         super().stopService()
-        if self._loop.running:
-            self._loop.stop()
+        for loop in (self._loop, self._stall_watch):
+            if loop.running:
+                loop.stop()
         self._checks.stop()
+        self._sampler.stop()
         self._delays.call_off_all()
         for tracked in list(self._world.tracked().values()):
             for job in (tracked.ladder, tracked.lane):
@@ -215,8 +252,31 @@ class Supervisor(Service):
         answers = await self._remote.ask(desired.broker, command, [desired.node], timeout=timeout)
         return answers.get(desired.node)
 
+    def health(self, name: str) -> Deferred[Mapping[str, Any]]:
+        return Deferred.fromCoroutine(self._health(name))
+
+    async def _health(self, name: str) -> Mapping[str, Any]:
+        await self._checks.examine(self._declared(name))
+        desired, observed = self._world.facts(name)
+        tracked = self._world.track(name)
+        evidence = Evidence(
+            desired=desired,
+            observed=observed,
+            history=tracked.history,
+            refused=dict(tracked.quarantined),
+            process_state=self._workers.process_state(name),
+            counts=tracked.counts,
+            counted_at=tracked.counted_at,
+        )
+        return health_of(evidence, self._clock.seconds(), self._policy)
+
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return self._workers.log_tail(name, lines)
+
+    def dump(self, name: str, timeout: float) -> Deferred[str]:
+        if name not in self._workers.processes():
+            return fail(NoProcess(name))
+        return self._workers.dump(name, timeout)
 
     def declare(self, name: str, queue: str) -> Deferred[None]:
         return Deferred.fromCoroutine(self._declare(name, queue))
@@ -243,39 +303,11 @@ class Supervisor(Service):
 
     def _worker_ended(self, name: str, exit: Exit) -> None:
         tracked = self._world.track(name)
-        failed = not exit.expected or tracked.stop_failed is not None
-        tracked.problem = tracked.stop_failed
-        tracked.stop_failed = None
-        tracked.heard = SILENT
-        tracked.history = after_exit(
-            tracked.history, exit, failed=failed, jitter=self._jitter(), policy=self._policy
-        )
+        tracked.resources = None
+        if tracked.emptying is not None:
+            tracked.emptying.cancel()
         self._end_ladder(tracked)
-        self._look(name)
-        self._note_end(tracked, exit, failed)
-
-    def _note_end(self, tracked: Tracked, exit: Exit, failed: bool) -> None:
-        """Log a worker's end and keep its last words; after its replacement is on its way."""
-        note = self._log.warn if failed else self._log.info
-        note(
-            "{{Supervisor}} {name} ended: status {status}, signal {signal}, after {lived} s",
-            name=tracked.name,
-            status=exit.status,
-            signal=exit.signal,
-            lived=round(exit.lived, 3),
-        )
-        end = {"status": exit.status, "signal": signal_name(exit.signal), "lived": round(exit.lived, 3)}
-        if not failed or not self.running:
-            self._record("ended", tracked.name, expected=True, **end)
-        else:
-
-            def keep(lines: tuple[str, ...]) -> None:
-                tracked.last_words = lines
-                self._record("ended", tracked.name, expected=False, log=lines, **end)
-
-            self._workers.log_tail(tracked.name, LAST_WORDS).addCallback(keep).addErrback(
-                lambda failure: self._log.failure("no last words of {name}", failure, name=tracked.name)
-            )
+        self._endings.ended(tracked, exit, supervised=bool(self.running))
 
     def _broker_changed(self, broker: str, reachable: bool) -> None:
         affected = [one.name for one in self._world.all_desired() if one.broker == broker]
@@ -283,6 +315,8 @@ class Supervisor(Service):
             for name in affected:
                 self._record("broker-back" if reachable else "broker-away", name)
         if reachable:
+            for tracked in [self._world.track(name) for name in affected]:
+                tracked.history = broker_returned(tracked.history)
             self._log.info("{{Supervisor}} the broker of {count} instances answers", count=len(affected))
             self._checks.broker_revived(broker)
             self._delays.later(self._policy.wait_after_broker_revived + 0.1, self.wake)
@@ -336,7 +370,9 @@ class Supervisor(Service):
 
     def _look(self, name: str) -> None:
         tracked = self._world.track(name)
-        if tracked.busy or not self.running:
+        if tracked.busy:
+            self._hasten(tracked)
+        if tracked.busy or tracked.examining is not None or not self.running:
             return
         desired, observed = self._world.facts(name)
         now = self._clock.seconds()
@@ -344,6 +380,8 @@ class Supervisor(Service):
         self._set_timer(tracked, now)
         if steps:
             tracked.busy = True
+            if isinstance(steps[0], Stop) and steps[0].in_turn and desired is not None:
+                self._world.take_turn(desired)
             lane = Deferred.fromCoroutine(self._run(steps, desired, tracked))
             tracked.lane = lane if tracked.busy else None
             lane.addErrback(self._broke, tracked)
@@ -355,11 +393,22 @@ class Supervisor(Service):
             if state in SETTLED and not (state is State.RUNNING and tracked.heard.consumers is None):
                 self._release_waiters(tracked)
 
+    def _hasten(self, tracked: Tracked) -> None:
+        """Bring the deadline of a stop forward, when somebody asked for that meanwhile."""
+        draining, until = tracked.draining, self._world.drain_until(tracked.name)
+        if draining is None or until is None or until >= draining.deadline:
+            return
+        tracked.draining = evolve(draining, deadline=until)
+        process = self._workers.processes().get(tracked.name)
+        if process is not None and process.phase is Phase.STOPPING:
+            left = max(0.0, until - self._clock.seconds())
+            self._workers.stop(tracked.name, left).addErrback(self._broke, tracked)
+
     async def _run(self, steps: Sequence[Step], desired: Desired | None, tracked: Tracked) -> None:
         """Run an instance's steps in order; one that fails puts off those that follow."""
         try:
             for step in steps:
-                await self._executor.run(step, desired, self._world.broker_of(tracked.name), tracked)
+                await self._executor.run(step, desired, self._world.target(tracked.name), tracked)
             tracked.problem = tracked.problem if isinstance(steps[0], Stop) else None
         except Exception as error:
             self._step_failed(tracked, steps[0], error)
@@ -378,7 +427,12 @@ class Supervisor(Service):
             never = Exit(status=None, signal=None, at=now, lived=0.0, expected=False)
             history = evolve(tracked.history, failures=max(1, tracked.history.failures))
             tracked.history = after_exit(
-                history, never, failed=True, jitter=self._jitter(), policy=self._policy
+                history,
+                never,
+                failed=True,
+                jitter=self._jitter(),
+                policy=self._policy,
+                reason=Reason.NOT_STARTED,
             )
         elif isinstance(first, CleanUp):
             # The next full check finds the folder again; a broker that is gone for good is
@@ -408,6 +462,7 @@ class Supervisor(Service):
         tracked.ladder = None
         self._workers.mark_running(desired.name)
         tracked.heard = answered(tracked.heard, self._clock.seconds())
+        tracked.ailment = None
         self._log.info("{{Supervisor}} {name} successfully restarted", name=desired.name)
         self._record("running", desired.name)
         self._checks.interrogate(desired)

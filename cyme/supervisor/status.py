@@ -6,10 +6,18 @@ import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cyme.planning import Desired, Exit, Heard, Observed, Policy, State, state_of
+from attrs import asdict
+
+from cyme.exits import Reason
+from cyme.planning import Desired, Heard, History, Observed, Policy, State, state_of
+from cyme.supervisor.reasons import explanation_of
 
 if TYPE_CHECKING:
+    from cyme.supervisor.draining import Draining
     from cyme.supervisor.tracking import Tracked
+
+#: The states in which an instance has not got over the end of its last life.
+_UNTIL_IT_ANSWERS = frozenset({State.BACKOFF, State.STOPPED, State.STARTING})
 
 
 def status_of(
@@ -18,6 +26,7 @@ def status_of(
     """Describe one instance; see `cyme.interfaces.ISupervisor.status`."""
     process = observed.process
     state = state_of(desired, observed, tracked.history, now, policy)
+    next_attempt = tracked.history.next_attempt
     fingerprint = desired.fingerprint if desired is not None else None
     return {
         "state": state.value,
@@ -28,10 +37,20 @@ def status_of(
         "is_consuming": desired is not None and consumes_all(desired, tracked.heard),
         "last_pong": tracked.heard.pong_at,
         "failures": tracked.history.failures,
-        "next_attempt": tracked.history.next_attempt if state is State.BACKOFF else None,
-        "last_exit": exit_details(tracked.history.last_exit, tracked.last_words),
-        "problems": problems(tracked),
+        # Who waits for the broker has no time of the next attempt.
+        "next_attempt": next_attempt if state is State.BACKOFF and next_attempt > now else None,
+        "last_exit": exit_details(tracked.history, tracked.last_words),
+        "draining": draining(tracked.draining),
+        "problems": problems(tracked, state),
+        "resources": asdict(tracked.resources) if tracked.resources is not None else None,
     }
+
+
+def draining(progress: Draining | None) -> Mapping[str, Any] | None:
+    """How far the stop of a worker is; None when it is not being stopped."""
+    if progress is None:
+        return None
+    return {"since": progress.since, "deadline": progress.deadline, "running": progress.running}
 
 
 def consumes_all(desired: Desired, heard: Heard) -> bool:
@@ -40,11 +59,15 @@ def consumes_all(desired: Desired, heard: Heard) -> bool:
     return heard.consumers is not None and wanted <= heard.consumers
 
 
-def exit_details(exit: Exit | None, last_words: tuple[str, ...]) -> Mapping[str, Any] | None:
-    """The end of a worker's last life and the last lines of its log."""
+def exit_details(history: History, last_words: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """The end of a worker's last life, why, and the last lines of its log."""
+    exit = history.last_exit
     if exit is None:
         return None
+    reason = history.reason or Reason.UNKNOWN
     return {
+        "reason": reason.value,
+        "explanation": explanation_of(reason, last_words),
         "status": exit.status,
         "signal": signal_name(exit.signal),
         "at": exit.at,
@@ -64,9 +87,17 @@ def signal_name(number: int | None) -> str | None:
         return str(number)
 
 
-def problems(tracked: Tracked) -> list[str]:
-    """What keeps the instance from being as it is declared, a sentence each."""
+def problems(tracked: Tracked, state: State) -> list[str]:
+    """What keeps the instance from being as it is declared, a sentence each.
+
+    Why its last life ended is a problem until the next one answers.
+    """
     found = list(tracked.quarantined.values())
     if tracked.problem is not None:
         found.append(tracked.problem)
+    reason = tracked.ailment
+    if reason is None and tracked.history.last_exit is not None and state in _UNTIL_IT_ANSWERS:
+        reason = tracked.history.reason
+    if reason is not None and reason is not Reason.STOPPED:
+        found.append(f"{reason.value}: {explanation_of(reason, tracked.last_words)}")
     return found

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from attrs import frozen
+
 from cyme.declarations import Instance
 from cyme.planning import Desired, Observed, Phase
 from cyme.supervisor.resolving import Defaults, node_name, resolve
@@ -19,11 +21,27 @@ if TYPE_CHECKING:
     from cyme.interfaces import ICatalogue, IRemoteControl, IWorkers
 
 
+@frozen
+class Target:
+    """Where the worker of an instance is reached, whether that is still declared or not.
+
+    :ivar node: its Celery node name.
+    :ivar broker: the URL of its broker; None when nobody knows it any more.
+    """
+
+    name: str
+    node: str
+    broker: str | None
+
+
 class World:
     """The instances of one branch.
 
     :param defaults: asked at each look, because the default broker may be chosen late.
+    :ivar supervised_since: see `cyme.planning.Observed`.
     """
+
+    supervised_since = 0.0
 
     def __init__(
         self,
@@ -39,6 +57,8 @@ class World:
         self._branch_id = branch_id
         self._defaults = defaults
         self._memory: dict[str, Tracked] = {}
+        # App -> whose worker is being replaced for a limit, and which process that was.
+        self._turns: dict[str, tuple[str, int]] = {}
 
     def track(self, name: str) -> Tracked:
         """The memory of an instance; a new one if there was none."""
@@ -51,6 +71,7 @@ class World:
     def forget(self, name: str) -> None:
         """Drop the memory of an instance."""
         self._memory.pop(name, None)
+        self._turns = {app: turn for app, turn in self._turns.items() if turn[0] != name}
 
     def facts(self, name: str) -> tuple[Desired | None, Observed]:
         """What an instance should be, and what is known of it now; creates no memory."""
@@ -64,11 +85,44 @@ class World:
             broker_revived_at=self._remote.revived_at(broker) if broker is not None else None,
             leftovers=tracked.leftovers,
             quarantined=frozenset(tracked.quarantined),
+            draining=tracked.draining is not None,
+            resources=tracked.resources,
+            may_replace=desired is None or self._may_replace(desired),
+            supervised_since=self.supervised_since,
+            ailment=tracked.ailment,
+            ailing_since=tracked.ailing_since,
         )
+
+    def take_turn(self, desired: Desired) -> None:
+        """Take note that a worker is about to be replaced for a limit: others of its app wait."""
+        process = self._workers.processes().get(desired.name)
+        if process is not None:
+            self._turns[desired.app] = (desired.name, process.pid)
+
+    def _may_replace(self, desired: Desired) -> bool:
+        """Whether no other worker of its app is being replaced for a limit."""
+        name, pid = self._turns.get(desired.app, (desired.name, 0))
+        if name == desired.name:
+            return True
+        process = self._workers.processes().get(name)
+        if process is not None:
+            return not (process.pid == pid or process.phase is Phase.STARTING)
+        # It is started again in a moment, unless nobody wants that, or it failed and may back off.
+        other, tracked = self.desired(name), self._memory.get(name)
+        return other is None or not other.is_enabled or tracked is None or tracked.history.failures > 0
 
     def node(self, name: str) -> str:
         """The Celery node name of an instance."""
         return node_name(name, self._defaults())
+
+    def target(self, name: str) -> Target:
+        """Where the worker of an instance is reached."""
+        return Target(name, self.node(name), self.broker_of(name))
+
+    def drain_until(self, name: str) -> float | None:
+        """When the tasks of a worker that is to stop must have ended, if somebody said so."""
+        instance = self._catalogue.instance(name) or self.deleted().get(name)
+        return instance.drain_until if instance is not None else None
 
     def desired(self, name: str) -> Desired | None:
         """What an instance should be; None if it is deleted or another branch's."""

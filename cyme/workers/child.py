@@ -102,6 +102,8 @@ def run_worker(app: str, arguments: list[str]) -> NoReturn:
     whatever plug-ins of Celery's command line are installed. Without them a worker needs a
     quarter less processor time until it serves (Celery 5.7).
     """
+    # So that one log tells the lives apart, see Note [Lives in one log] in cyme.supervisor.reasons.
+    print(f"[cyme] process {os.getpid()} begins", flush=True)
     # SIGHUP makes Celery exec `python ARGV[0] ...`, which works with its console script only.
     sys.argv = [os.path.join(os.path.dirname(sys.executable), "celery"), *sys.argv[2:]]
     # Pool processes are forked before the worker serves, and would hold the pipe.

@@ -54,8 +54,11 @@ class Life(Protocol):
     def mark_running(self) -> None:
         """It answered a ping."""
 
-    def stop(self) -> None:
-        """It is to stop, warmly first."""
+    def stop(self, within: float | None) -> None:
+        """It is to stop, warmly first; `within` seconds, or as the ladder has it.
+
+        Of two deadlines the earlier one holds.
+        """
 
     def hurry(self) -> None:
         """It is to stop, coldly."""
@@ -70,9 +73,9 @@ class Life(Protocol):
 def _make() -> Callable[[Subject], Life]:
     machine = TypeMachineBuilder(Life, Subject)
 
-    def ask_to_finish(life: Life, subject: Subject) -> IDelayedCall:
+    def ask_to_finish(life: Life, subject: Subject, within: float | None) -> IDelayedCall:
         subject.handle.signal(signal.SIGTERM)
-        return subject.clock.callLater(subject.ladder.warm, life.overdue)
+        return subject.clock.callLater(subject.ladder.warm if within is None else within, life.overdue)
 
     def ask_to_give_up(life: Life, subject: Subject) -> IDelayedCall:
         subject.log.warn("{name} is stopped coldly", name=subject.name)
@@ -109,8 +112,13 @@ def _make() -> Callable[[Subject], Life]:
     # The first step onto the ladder; one that is on it goes on as it does.
     for state in alive:
         state.upon(Life.stop).to(stopping_warm).returns(None)
-    for state in (*on_the_ladder, killed, ended):
+    for state in (stopping_cold, killed, ended):
         state.upon(Life.stop).loop().returns(None)
+
+    @pep614(stopping_warm.upon(Life.stop).loop())
+    def sooner(life: Life, subject: Subject, deadline: IDelayedCall, within: float | None) -> None:
+        if within is not None and deadline.getTime() > subject.clock.seconds() + within:
+            deadline.reset(within)
 
     # Straight to the second rung.
     for state in alive:

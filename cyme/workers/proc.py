@@ -71,6 +71,43 @@ def read_stat(pid: int) -> Stat | None:
         return None
 
 
+@frozen
+class Condition:
+    """How a process is, by `/proc/PID/status`.
+
+    :ivar state: one letter, as `ps` shows it.
+    :ivar caught: the signals that it has handlers for, as a bit mask.
+    """
+
+    state: str
+    caught: int
+
+    def catches(self, number: int) -> bool:
+        """Whether it has a handler for a signal."""
+        return bool(self.caught >> (number - 1) & 1)
+
+
+def parse_condition(text: str) -> Condition:
+    """Read the text of `/proc/PID/status`.
+
+    :raises ValueError: when it is none.
+    """
+    fields = dict(line.partition(":\t")[::2] for line in text.splitlines())
+    try:
+        return Condition(fields["State"][:1], int(fields["SigCgt"], 16))
+    except KeyError as field:
+        raise ValueError(f"no {field} in it") from None
+
+
+def read_condition(pid: int) -> Condition | None:
+    """How the process is that has this pid now; None when there is none."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return parse_condition(file.read())
+    except (OSError, ValueError):
+        return None
+
+
 def boot_id() -> str:
     """The id of this boot of the machine."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal as signals
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,11 +17,15 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from cyme.interfaces import IHandle, ILauncher, IWorkers
+from cyme.limits import Resources
 from cyme.planning import Desired, Exit, Process
 from cyme.workers.command import worker_argv, worker_env
+from cyme.workers.dumps import Dumping
 from cyme.workers.folders import Files, existing, folder_of, remove, sweep
 from cyme.workers.life import Ladder, Life, Subject, begin
 from cyme.workers.logtail import tail
+from cyme.workers.proc import Condition, read_condition, read_stat
+from cyme.workers.resources import Usage, measure
 
 T = TypeVar("T")
 
@@ -38,6 +42,7 @@ class _Worker:
     life: Life
     started_at: float
     stopping: bool = False
+    measured: Resources | None = None
     stopped: list[Deferred[Exit]] = field(factory=list)
 
 
@@ -52,6 +57,8 @@ class Workers:
     :param warm_timeout: seconds that a worker has for its tasks once it is to stop.
     :param cold_timeout: seconds that it has then to give them back, before it is killed.
     :param in_thread: runs what blocks; None for the reactor's thread pool.
+    :param condition: how a process is, by its pid.
+    :param measure: measures the trees of processes, by pid; blocks.
     """
 
     _log = Logger()
@@ -67,6 +74,8 @@ class Workers:
         warm_timeout: float = 60.0,
         cold_timeout: float = 10.0,
         in_thread: InThread | None = None,
+        condition: Callable[[int], Condition | None] = read_condition,
+        measure: Callable[[Collection[int]], Mapping[int, Usage]] = measure,
     ) -> None:
         self._clock = reactor
         self._launcher = launcher
@@ -75,6 +84,8 @@ class Workers:
         self._env = env
         self._ladder = Ladder(warm_timeout, cold_timeout)
         self._in_thread = in_thread or (lambda run: deferToThreadPool(reactor, reactor.getThreadPool(), run))
+        self._dumping = Dumping(reactor, self._in_thread, condition)
+        self._measure = measure
         self._workers: dict[str, _Worker] = {}
         # Beside it, since it is copied far more often than it changes.
         self._processes: dict[str, Process] = {}
@@ -169,7 +180,7 @@ class Workers:
 
     # -- they go ----------------------------------------------------------------------
 
-    def stop(self, name: str) -> Deferred[Exit]:
+    def stop(self, name: str, within: float | None = None) -> Deferred[Exit]:
         worker = self._workers.get(name)
         if worker is None:
             return fail(KeyError(name))
@@ -178,13 +189,14 @@ class Workers:
         if self._is_hurried:
             worker.life.hurry()
         else:
-            worker.life.stop()
+            worker.life.stop(within)
         worker.stopping = True
         self._renew(worker)
         return stopped
 
     def stop_all(self) -> Deferred[None]:
-        return gatherResults([self.stop(name) for name in self._workers]).addCallback(lambda _: None)
+        warm = self._ladder.warm
+        return gatherResults([self.stop(name, warm) for name in self._workers]).addCallback(lambda _: None)
 
     def hurry(self) -> None:
         self._is_hurried = True
@@ -229,6 +241,27 @@ class Workers:
     def processes(self) -> Mapping[str, Process]:
         return dict(self._processes)
 
+    def process_state(self, name: str) -> str | None:
+        worker = self._workers.get(name)
+        stat = read_stat(worker.handle.pid) if worker is not None else None
+        return stat.state if stat is not None else None
+
+    def resources(self) -> Deferred[Mapping[str, Resources]]:
+        return Deferred.fromCoroutine(self._resources())
+
+    async def _resources(self) -> Mapping[str, Resources]:
+        workers = list(self._workers.values())
+        if not workers:
+            return {}
+        usages = await self._in_thread(partial(self._measure, [one.handle.pid for one in workers]))
+        now = self._clock.seconds()
+        found = {}
+        for one in workers:
+            usage = usages.get(one.handle.pid)
+            if usage is not None and self._workers.get(one.name) is one:
+                found[one.name] = one.measured = _resources_of(usage, one.measured, now)
+        return found
+
     def subscribe(self, *, ready: Callable[[str], None], ended: Callable[[str, Exit], None]) -> None:
         self._subscribers.append((ready, ended))
 
@@ -248,6 +281,22 @@ class Workers:
 
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return self._in_thread(lambda: tail(self._files(name).log, lines))
+
+    # -- what they are at -------------------------------------------------------------
+
+    def dump(self, name: str, timeout: float) -> Deferred[str]:
+        worker = self._workers.get(name)
+        if worker is None:
+            return fail(KeyError(name))
+        return Deferred.fromCoroutine(
+            self._dumping.take(
+                name,
+                worker.handle,
+                self._files(name).log,
+                lambda: self._workers.get(name) is worker,
+                timeout,
+            )
+        )
 
     # -- helpers ------------------------------------------------------------------------
 
@@ -270,6 +319,24 @@ class Workers:
 def _identity(desired: Desired) -> str:
     """What a worker's record says of it beside its pid."""
     return json.dumps({"name": desired.name, "fingerprint": desired.fingerprint})
+
+
+def _resources_of(usage: Usage, before: Resources | None, now: float) -> Resources:
+    """What a worker takes now, and its share of the processor since it was measured before."""
+    percent = None
+    if before is not None and now > before.at:
+        # A process that left the tree took its time along.
+        used = max(0.0, usage.cpu_seconds - before.cpu_seconds)
+        percent = round(100 * used / (now - before.at), 1)
+    return Resources(
+        rss=usage.rss,
+        cpu_seconds=usage.cpu_seconds,
+        cpu_percent=percent,
+        processes=usage.processes,
+        open_files=usage.open_files,
+        open_files_limit=usage.open_files_limit,
+        at=now,
+    )
 
 
 def _fingerprint_in(identity: str, name: str) -> str | None:

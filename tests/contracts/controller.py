@@ -14,6 +14,7 @@ from cyme.errors import (
     InvalidName,
     InvalidParameter,
     NameTaken,
+    NoProcess,
     NoSuchApp,
     NoSuchBranch,
     NoSuchInstance,
@@ -184,6 +185,20 @@ def make_controller_tests(
                 self.assertIs(self.result(instances.get, "foo", "w1")["is_enabled"], enabled)
             self.assertIsNone(self.result(instances.restart, None, "w1"))
 
+        def test_health(self) -> None:
+            """An instance's health has a verdict."""
+            self.have_instance()
+            for app in ("foo", None):
+                self.assertIn("verdict", self.result(self.controller.instances.health, app, "w1"))
+
+        def test_drain(self) -> None:
+            """An instance that is drained is disabled; the answer is its details."""
+            instances = self.controller.instances
+            self.have_instance()
+            self.assertIs(self.result(instances.drain, "foo", "w1")["is_enabled"], False)
+            drained = self.result(instances.drain, None, "w1", deadline=5.0, wait=0.0)
+            self.assertEqual(drained["name"], "w1")
+
         def test_autoscale(self) -> None:
             """The range of a pool is changed by its ends, and refused when they don't fit."""
             instances = self.controller.instances
@@ -221,6 +236,14 @@ def make_controller_tests(
             """The log is text."""
             self.have_instance()
             self.assertIsInstance(self.result(self.controller.instances.log, "foo", "w1", tail=5), str)
+
+        def test_dump(self) -> None:
+            """Stacks are text; an instance without a worker has none."""
+            instances = self.controller.instances
+            self.have_instance()
+            self.assertIn("MainThread", self.result(instances.dump, "foo", "w1", wait=1.0))
+            self.result(instances.disable, "foo", "w1")
+            self.refused(NoProcess, instances.dump, "foo", "w1")
 
         def test_stats(self) -> None:
             """The statistics come with the details."""
@@ -275,10 +298,13 @@ def make_controller_tests(
                 (instances.restart,),
                 (instances.enable,),
                 (instances.disable,),
+                (instances.drain,),
+                (instances.health,),
                 (instances.stats,),
                 (instances.autoscale,),
                 (instances.set_autoscale,),
                 (instances.log,),
+                (instances.dump,),
                 (instances.consumers,),
                 (instances.consume, "q"),
                 (instances.cancel, "q"),

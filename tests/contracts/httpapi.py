@@ -182,6 +182,22 @@ def make_http_api_tests(
                 self.assertIs(self.ask("GET", f"{place}/").json["is_enabled"], True)
                 self.assert_answer(self.ask("POST", f"{place}/restart/"), 200, {"ok": "ok"})
 
+        def test_health(self) -> None:
+            """Health is 200 for a worker that works."""
+            self.given("/foo/", "/foo/instances/w1/")
+            for place in ("/foo/instances/w1", "/foo/instance/w1", "/instances/w1"):
+                answer = self.ask("GET", f"{place}/health/")
+                self.assertEqual((answer.status, answer.json["verdict"]), (200, "ok"))
+            self.assert_problem(self.ask("GET", "/foo/instances/w2/health/"), 404, "w2")
+
+        def test_drain(self) -> None:
+            """An instance is drained; a deadline that can't be is refused."""
+            self.given("/foo/", "/foo/instances/w1/")
+            for place in ("/foo/instances/w1", "/foo/instance/w1", "/instances/w1"):
+                self.assertIs(self.ask("POST", f"{place}/drain/?deadline=5").json["is_enabled"], False)
+                self.assert_problem(self.ask("POST", f"{place}/drain/?deadline=-1"), 400, "deadline")
+            self.assert_answer(self.ask("POST", "/foo/instances/!/w1/drain/"), 202, SCHEDULED)
+
         def test_autoscale(self) -> None:
             """The range of a pool is changed, also one end alone, and never turned around."""
             self.given("/foo/", "/foo/instances/w1/")

@@ -138,6 +138,16 @@ def make_remote_tests(fixture: Callable[[TestCase], Deferred[World]]) -> type[Te
                     await attempt()
                 self.assertNotIn("hidden", str(caught.exception))
 
+        async def test_count(self) -> None:
+            """A broker that can counts messages and consumers of queues; one that is away does not."""
+            await self.ready()
+            counts = await self.remote.count(self.broker, ["dq.w1", "no.such.queue"])
+            if counts is not None:
+                self.assertEqual((set(counts), counts["no.such.queue"]), ({"dq.w1", "no.such.queue"}, None))
+            await self.world.known(self.world.absent)
+            with self.assertRaises(BrokerAway):
+                await self.remote.count(self.world.absent, ["dq.w1"])
+
         async def test_delete_absent_queue(self) -> None:
             """Deleting a queue that does not exist succeeds."""
             self.assertIsNone(await self.remote.delete_queue(self.broker, "dq.nobody"))

@@ -20,6 +20,9 @@ FOO = App(
     pool="threads",
     arguments="--a 'b c'",
     extra_config="x=1",
+    max_memory=3 << 40,
+    max_age=86_400.5,
+    stall_timeout=60.0,
     version=Version(7 << 40, "b1"),
 )
 TASKS = Queue(
@@ -44,6 +47,9 @@ W1 = Instance(
     pool="solo",
     arguments="-x",
     extra_config="y=2",
+    max_memory=1,
+    max_age=0.25,
+    stall_timeout=1e8,
     generation=3,
     created_at=1234567.25,
     version=Version(9, "b2"),

@@ -10,8 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from cyme.declarations import Instance
+from cyme.errors import NoProcess
 from cyme.interfaces import ISupervisor
 from cyme.planning import State
+from cyme.supervisor.health import Verdict
 
 #: The keys of a status that the API shows.
 KEYS = {
@@ -25,8 +27,12 @@ KEYS = {
     "failures",
     "next_attempt",
     "last_exit",
+    "draining",
     "problems",
+    "resources",
 }
+#: The keys of the health that the API shows.
+HEALTH_KEYS = {"verdict", "reason", "state", "process", "pong", "consumers", "progress", "drift", "at"}
 RUNS = Instance(name="w1", app="foo", branch="b1")
 DISABLED = Instance(name="w2", app="foo", branch="b1", is_enabled=False)
 
@@ -73,9 +79,24 @@ def make_supervisor_tests(
                 self.turn(1.1)
                 self.assertEqual(self.successResultOf(asked), expected)
 
+        def test_health(self) -> None:
+            """Health can be said in JSON, and its verdict is a word of the vocabulary."""
+            asked = self.supervisor.health("w1")
+            self.turn(3.5)
+            health = json.loads(json.dumps(self.successResultOf(asked)))
+            self.assertEqual(health["verdict"], Verdict.OK.value)
+            self.assertLessEqual(HEALTH_KEYS, health.keys())
+
         def test_log_tail(self) -> None:
             """The log's last lines come as texts, none for an instance that never ran."""
             self.assertEqual(self.successResultOf(self.supervisor.log_tail("w2", 10)), ())
+
+        def test_dump(self) -> None:
+            """The stacks of a worker are text; an instance without a process has none."""
+            dumped = self.supervisor.dump("w1", 1.0)
+            self.turn(0.5)
+            self.assertIn("MainThread", self.successResultOf(dumped))
+            self.failureResultOf(self.supervisor.dump("w2", 1.0), NoProcess)
 
         def test_declare(self) -> None:
             """A declaration that the broker takes fires with nothing."""

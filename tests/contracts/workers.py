@@ -8,11 +8,14 @@ from typing import Any, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from cyme.errors import NoDump
 from cyme.interfaces import IWorkers
 from cyme.planning import Desired, Exit, Phase
 
 #: How long the workers of these tests live, in seconds.
 LIFETIME = 7.0
+#: What a worker's dump is.
+STACKS = "MainThread\n" + "=" * 49 + '\n  File "proj.py", line 7, in sleep\n    time.sleep(600)\n'
 
 
 class WorkersFixture(Protocol):
@@ -31,6 +34,9 @@ class WorkersFixture(Protocol):
 
     def leave_running(self, desired: Desired) -> None:
         """Have a worker run that an earlier life of the branch started."""
+
+    def print_stacks(self, name: str) -> None:
+        """Have a living worker print the stacks `STACKS` when it is asked for them."""
 
     def write_log(self, name: str, lines: tuple[str, ...]) -> None:
         """Have a worker log some lines."""
@@ -201,6 +207,19 @@ def make_workers_tests(fixture: Callable[[SynchronousTestCase], WorkersFixture])
             self.assertEqual(self.workers.processes(), {})
             self.assertEqual(self.ended, [])
 
+        def test_resources(self) -> None:
+            """Each worker that lives is measured, and nobody where none does."""
+            self.assertEqual(self.successResultOf(self.workers.resources()), {})
+            for name in ("w1", "w2"):
+                self.workers.start(desired(name))
+            self.fixture.advance(LIFETIME)
+            self.fixture.end("w2", status=0)
+            [(name, found)] = self.successResultOf(self.workers.resources()).items()
+            self.assertEqual(name, "w1")
+            self.assertGreater(found.rss, 0)
+            self.assertGreaterEqual(found.processes, 1)
+            self.assertGreaterEqual(found.at, LIFETIME)
+
         def test_folders(self) -> None:
             """A worker that was started has a folder until it is removed, and can be started again."""
             self.workers.start(desired())
@@ -228,6 +247,37 @@ def make_workers_tests(fixture: Callable[[SynchronousTestCase], WorkersFixture])
             self.assertEqual(self.successResultOf(self.workers.log_tail("w1", 2)), ("two", "three"))
             self.assertEqual(self.successResultOf(self.workers.log_tail("w1", 0)), ())
             self.assertEqual(self.successResultOf(self.workers.log_tail("w2", 2)), ())
+
+        def test_process_state(self) -> None:
+            """A living worker's process has a state, one that is not there has none."""
+            self.workers.start(desired())
+            self.assertIsNone(self.workers.process_state("w2"))
+            self.fixture.end("w1", status=0)
+            self.assertIsNone(self.workers.process_state("w1"))
+
+        def test_dump(self) -> None:
+            """A worker's stacks are told, the thread's name first."""
+            self.workers.start(desired())
+            self.fixture.print_stacks("w1")
+            dumped = self.workers.dump("w1", 5.0)
+            for _ in range(4):
+                self.fixture.advance(0.25)
+            self.assertEqual(self.successResultOf(dumped), STACKS)
+
+        def test_silent_dump(self) -> None:
+            """A worker that prints nothing is not waited for any longer."""
+            self.workers.start(desired())
+            self.fixture.write_log("w1", ("a line",))
+            dumped = self.workers.dump("w1", 5.0)
+            self.fixture.advance(4.0)
+            self.assertNoResult(dumped)
+            self.fixture.advance(1.5)
+            problem = self.failureResultOf(dumped, NoDump).value
+            self.assertIn("'w1' printed no stacks within 5 s", str(problem))
+
+        def test_dump_none(self) -> None:
+            """A worker that is not there has no stacks."""
+            self.failureResultOf(self.workers.dump("w1", 5.0), KeyError)
 
         def test_hurry(self) -> None:
             """Whoever is in a hurry stops all that live."""

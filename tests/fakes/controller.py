@@ -13,6 +13,7 @@ from cyme.errors import (
     InvalidName,
     InvalidParameter,
     NameTaken,
+    NoProcess,
     NoSuchApp,
     NoSuchBranch,
     NoSuchInstance,
@@ -79,6 +80,9 @@ class FakeApps(_Verbs):
         pool: str | None = None,
         arguments: str | None = None,
         extra_config: str | None = None,
+        max_memory: int | None = None,
+        max_age: float | None = None,
+        stall_timeout: float | None = None,
     ) -> Deferred[tuple[bool, dict[str, Any]]]:
         name = check_name("app", self._controller.new_name() if name is None else name)
         created = name not in self._controller.declared_apps
@@ -90,6 +94,8 @@ class FakeApps(_Verbs):
             app["broker"] = {"url": broker}
         start = {"celery_app": celery_app, "pool": pool, "arguments": arguments, "extra_config": extra_config}
         app.update({key: value for key, value in start.items() if value is not None})
+        limits = {"max_memory": max_memory, "max_age": max_age, "stall_timeout": stall_timeout}
+        app.update({key: value or None for key, value in limits.items() if value is not None})
         return self._answer((created, dict(app)))
 
     def delete(self, name: str) -> Deferred[None]:
@@ -201,6 +207,19 @@ class FakeInstances(_Verbs):
         self._instance(app, name)["is_enabled"] = False
         return self._answer(None)
 
+    def drain(
+        self, app: str | None, name: str, *, deadline: float = 3600.0, wait: float = 0.0
+    ) -> Deferred[dict[str, Any]]:
+        instance = self._instance(app, name)
+        instance["is_enabled"] = False
+        self._controller.waits.append(wait)
+        return self._answer(dict(instance))
+
+    def health(self, app: str | None, name: str) -> Deferred[dict[str, Any]]:
+        instance = self._instance(app, name)
+        verdict = "ok" if instance["is_enabled"] else "disabled"
+        return self._answer({"name": name, "verdict": verdict, "reason": None})
+
     def stats(self, app: str | None, name: str) -> Deferred[dict[str, Any]]:
         return self._answer({"name": self._instance(app, name)["name"], "total": {}})
 
@@ -229,6 +248,12 @@ class FakeInstances(_Verbs):
     def log(self, app: str | None, name: str, tail: int = 100) -> Deferred[str]:
         self._instance(app, name)
         return self._answer("".join(f"line {number}\n" for number in range(tail)))
+
+    def dump(self, app: str | None, name: str, *, wait: float = 5.0) -> Deferred[str]:
+        if not self._instance(app, name)["is_enabled"]:
+            return fail(NoProcess(name))
+        self._controller.waits.append(wait)
+        return self._answer("MainThread\n")
 
     def consumers(self, app: str | None, name: str) -> Deferred[dict[str, Any]]:
         instance = self._instance(app, name)

@@ -49,6 +49,9 @@ class FakeEvents:
         ]
         return succeed(tuple(found[:limit]))
 
+    def last(self) -> Deferred[int]:
+        return succeed(len(self.recorded))
+
     def subscribe(self, written: Callable[[tuple[Event, ...]], None]) -> Callable[[], None]:
         self._subscribers.append(written)
         return lambda: self._subscribers.remove(written)

@@ -21,6 +21,7 @@ class FakeProcess:
     :ivar signals: what was sent to it, in order: (number, to the whole group).
     :ivar ends_on: signal number -> (exit status, signal) that it ends with when it gets that
         signal, in a later turn of the clock.
+    :ivar prints_on: signal number -> what it appends to its log when it gets that signal.
     """
 
     pid: int
@@ -34,6 +35,7 @@ class FakeProcess:
     _ready: Callable[[], None] | None = field(alias="ready")
     signals: list[tuple[int, bool]] = field(factory=list)
     ends_on: dict[int, Outcome] = field(factory=dict)
+    prints_on: dict[int, str] = field(factory=dict)
     outcome: Outcome | None = None
     handles: list[FakeHandle] = field(factory=list)
 
@@ -54,6 +56,9 @@ class FakeProcess:
     def take(self, number: int, group: bool) -> None:
         """Get a signal."""
         self.signals.append((number, group))
+        if number in self.prints_on:
+            with open(self.log, "a") as log:
+                log.write(self.prints_on[number])
         if self.outcome is None and number in self.ends_on:
             self._clock.callLater(0, self._end_by, number)
 

@@ -16,7 +16,10 @@ from zope.interface import implementer
 from cyme.brokers import redacted
 from cyme.errors import BrokerAway, DeclarationMismatch
 from cyme.interfaces import IRemoteControl
-from cyme.planning import ConsumedQueue
+from cyme.planning import ConsumedQueue, QueueCount
+
+#: How the URLs of brokers begin that have declarations.
+AMQP = ("amqp:", "amqps:", "pyamqp:")
 
 
 @frozen
@@ -37,6 +40,7 @@ class Node:
     :ivar queues: names of the queues that it consumes from.
     :ivar autoscale: (max, min), or None for a pool that cannot grow.
     :ivar total: what `stats` says about tasks done: task name -> count.
+    :ivar running, waiting: task id -> when it began, of those that run and that are reserved.
     """
 
     name: str
@@ -44,6 +48,8 @@ class Node:
     queues: set[str]
     autoscale: tuple[int, int] | None = (1, 1)
     total: dict[str, int] = Factory(dict)
+    running: dict[str, float] = Factory(dict)
+    waiting: dict[str, float | None] = Factory(dict)
 
     def answer(self, command: str, arguments: Mapping[str, Any]) -> Any:
         """The payload that a worker of Celery 5.7 sends for a command."""
@@ -60,6 +66,12 @@ class Node:
 
     def on_active_queues(self) -> Any:
         return [_queue(name) for name in sorted(self.queues)]
+
+    def on_active(self) -> Any:
+        return [_task(id, began) for id, began in self.running.items()]
+
+    def on_reserved(self) -> Any:
+        return [_task(id, None) for id in self.waiting]
 
     def on_stats(self) -> Any:
         most, least = self.autoscale or (1, 1)
@@ -100,6 +112,11 @@ class Node:
         return {"ok": "autoscale now max={} min={}".format(*self.autoscale)}
 
 
+def _task(id: str, began: float | None) -> dict[str, Any]:
+    """One entry of the answers to `active` and `reserved`."""
+    return {"id": id, "name": "proj.work", "time_start": began, "acknowledged": began is not None}
+
+
 def _queue(name: str) -> dict[str, Any]:
     """One entry of the answer to `active_queues`."""
     return {
@@ -125,6 +142,9 @@ class FakeRemoteControl:
     :ivar delay: seconds that answers take; 0 for before `ask` returns.
     :ivar asked: the questions, in order.
     :ivar declared: (broker, queue) of the declarations that were tried.
+    :ivar counted: (broker, queues) of the counts that were asked for.
+    :ivar depths: queue -> how many messages wait in it.
+    :ivar forgotten: queues whose consumers the broker does not know, whatever workers say.
     :ivar deleted_queues: (broker, name) of the queues that were deleted.
     :ivar retained: the brokers of the last `retain`, or None.
     """
@@ -139,6 +159,9 @@ class FakeRemoteControl:
         self._subscribers: list[Callable[[str, bool], None]] = []
         self._waiting: dict[Deferred[dict[str, Any]], tuple[str, Any]] = {}
         self._closed = False
+        self.counted: list[tuple[str, tuple[str, ...]]] = []
+        self.depths: dict[str, int] = {}
+        self.forgotten: set[str] = set()
         self.delay = 0.0
         self.asked: list[Asked] = []
         self.declared: list[tuple[str, ConsumedQueue]] = []
@@ -233,7 +256,15 @@ class FakeRemoteControl:
         self.declared.append((broker, queue))
         if queue.name in self._refused:
             return fail(self._refused[queue.name])
-        return succeed(broker.startswith(("amqp:", "amqps:", "pyamqp:")))
+        return succeed(broker.startswith(AMQP))
+
+    def count(self, broker: str, queues: Sequence[str]) -> Deferred[Mapping[str, QueueCount | None] | None]:
+        if broker in self._down or self._closed:
+            return fail(self._away(broker))
+        self.counted.append((broker, tuple(queues)))
+        if not broker.startswith(AMQP):
+            return succeed(None)
+        return succeed({queue: self._count(broker, queue) for queue in queues})
 
     def delete_queue(self, broker: str, name: str) -> Deferred[None]:
         if broker in self._down or self._closed:
@@ -261,6 +292,13 @@ class FakeRemoteControl:
         return succeed(None)
 
     # -- inside ---------------------------------------------------------------
+
+    def _count(self, broker: str, queue: str) -> QueueCount | None:
+        workers = [node for (its_broker, _), node in self._nodes.items() if its_broker == broker]
+        consumers = [node for node in workers if queue in node.queues]
+        if not consumers:
+            return None
+        return QueueCount(self.depths.get(queue, 0), 0 if queue in self.forgotten else len(consumers))
 
     def _away(self, broker: str) -> BrokerAway:
         return BrokerAway(redacted(broker), "remote control is closed" if self._closed else "it is down")

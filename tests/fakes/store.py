@@ -65,6 +65,9 @@ class MemoryStore:
         ]
         return self._answer(tuple(found[:limit]))
 
+    def last_event(self) -> Deferred[int]:
+        return self._answer(self.events[-1].id if self.events else 0)
+
     def prune_events(self, before: float, keep: int) -> Deferred[None]:
         kept = [one for one in self.events if one.at >= before]
         self.events = kept[max(0, len(kept) - keep) :]

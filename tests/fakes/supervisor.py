@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from cyme.declarations import Instance
+from cyme.errors import NoDump, NoProcess
 from cyme.interfaces import ISupervisor
 
 
@@ -22,6 +23,8 @@ class FakeSupervisor:
     :ivar refusals: queue name -> the error that `declare` fails with.
     :ivar failure: the error that `ask` fails with, or None.
     :ivar lines: instance name -> its log.
+    :ivar stacks: instance name -> what its worker prints; None for nothing. Others have no worker.
+    :ivar dumped: (name, timeout) of each call of `dump`.
     :ivar woken: what `wake` was called with.
     :ivar waited: (name, timeout) of each call of `settled`.
     :ivar asked: (name, command) of each call of `ask`.
@@ -36,6 +39,8 @@ class FakeSupervisor:
         self.refusals: dict[str, Exception] = {}
         self.failure: Exception | None = None
         self.lines: dict[str, tuple[str, ...]] = {}
+        self.stacks: dict[str, str | None] = {"w1": "MainThread\n"}
+        self.dumped: list[tuple[str, float]] = []
         self.woken: list[tuple[str, ...] | None] = []
         self.waited: list[tuple[str, float]] = []
         self.asked: list[tuple[str, str]] = []
@@ -59,7 +64,9 @@ class FakeSupervisor:
             "failures": 0,
             "next_attempt": None,
             "last_exit": None,
+            "draining": None,
             "problems": [],
+            "resources": None,
             **self.statuses.get(instance.name, {}),
         }
 
@@ -83,8 +90,25 @@ class FakeSupervisor:
             return fail(self.failure)
         return succeed(self.answers.get((name, command)))
 
+    def health(self, name: str) -> Deferred[Mapping[str, Any]]:
+        health: dict[str, Any] = {
+            "verdict": "ok",
+            "reason": None,
+            "state": self.running,
+            "process": None,
+            "pong": {},
+        }
+        return succeed({**health, "consumers": {}, "progress": None, "drift": [], "at": 1002.0})
+
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return succeed(self.lines.get(name, ())[-lines:])
+
+    def dump(self, name: str, timeout: float) -> Deferred[str]:
+        self.dumped.append((name, timeout))
+        if name not in self.stacks:
+            return fail(NoProcess(name))
+        stacks = self.stacks[name]
+        return succeed(stacks) if stacks is not None else fail(NoDump(name, timeout, "it is frozen"))
 
     def declare(self, name: str, queue: str) -> Deferred[None]:
         self.declared.append((name, queue))

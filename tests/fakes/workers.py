@@ -9,7 +9,9 @@ from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from cyme.errors import NoDump
 from cyme.interfaces import IWorkers
+from cyme.limits import Resources
 from cyme.planning import Desired, Exit, Phase, Process
 
 
@@ -19,8 +21,14 @@ class FakeWorkers:
 
     :ivar started: what was started, in order.
     :ivar stopped: the names that were told to stop, in order; one that is told twice is there once.
+    :ivar deadlines: name -> the seconds that a worker got for its tasks, of its last stop.
     :ivar folder_names: the names that have a folder.
     :ivar lines: worker name -> its log.
+    :ivar process_states: worker name -> the letter of its state; those that are not here sleep.
+    :ivar stacks: worker name -> what it prints; without an entry it prints nothing.
+    :ivar rss: worker name -> its resident memory in bytes; 50 MiB for those that are not there.
+    :ivar unmeasurable: the error that `resources` fails with, or None.
+    :ivar measured: how often `resources` was asked for.
     :ivar refuse: the error that `start` raises, or None.
     :ivar released: whether `release` was called.
     :ivar hurried: whether `hurry` was called.
@@ -35,8 +43,14 @@ class FakeWorkers:
         self._pid = 1000
         self.started: list[Desired] = []
         self.stopped: list[str] = []
+        self.deadlines: dict[str, float | None] = {}
         self.folder_names: set[str] = set()
         self.lines: dict[str, tuple[str, ...]] = {}
+        self.process_states: dict[str, str] = {}
+        self.stacks: dict[str, str] = {}
+        self.rss: dict[str, int] = {}
+        self.unmeasurable: Exception | None = None
+        self.measured = 0
         self.refuse: OSError | None = None
         self.released = False
         self.hurried = False
@@ -101,9 +115,10 @@ class FakeWorkers:
         if process is not None and process.phase is Phase.STARTING:
             self._living[name] = evolve(process, phase=Phase.RUNNING)
 
-    def stop(self, name: str) -> Deferred[Exit]:
+    def stop(self, name: str, within: float | None = None) -> Deferred[Exit]:
         if name not in self._living:
             return fail(KeyError(name))
+        self.deadlines[name] = within
         if name not in self._stopping:
             self.stopped.append(name)
             self._living[name] = evolve(self._living[name], phase=Phase.STOPPING)
@@ -113,6 +128,21 @@ class FakeWorkers:
 
     def processes(self) -> Mapping[str, Process]:
         return dict(self._living)
+
+    def process_state(self, name: str) -> str | None:
+        return self.process_states.get(name, "S") if name in self._living else None
+
+    def resources(self) -> Deferred[Mapping[str, Resources]]:
+        self.measured += 1
+        if self.unmeasurable is not None:
+            return fail(self.unmeasurable)
+        now = self._clock.seconds()
+        return succeed(
+            {
+                name: Resources(rss=self.rss.get(name, 50 << 20), cpu_seconds=1.0, at=now)
+                for name in self._living
+            }
+        )
 
     def subscribe(self, *, ready: Callable[[str], None], ended: Callable[[str, Exit], None]) -> None:
         self._subscribers.append((ready, ended))
@@ -129,6 +159,15 @@ class FakeWorkers:
 
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return succeed(self.lines.get(name, ())[-lines:] if lines > 0 else ())
+
+    def dump(self, name: str, timeout: float) -> Deferred[str]:
+        if name not in self._living:
+            return fail(KeyError(name))
+        if name in self.stacks:
+            return succeed(self.stacks[name])
+        silent: Deferred[str] = Deferred()
+        self._clock.callLater(timeout, silent.errback, NoDump(name, timeout, "it is frozen"))
+        return silent
 
     def stop_all(self) -> Deferred[None]:
         return gatherResults([self.stop(name) for name in self._living]).addCallback(lambda _: None)

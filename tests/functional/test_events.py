@@ -27,7 +27,7 @@ class EventsTests(OnEmbedded, BranchTestCase):
 
         events = await eventually(told, 20.0)
         kinds = [event["kind"] for event in events]
-        self.assertEqual(kinds[:3], ["instance-declared", "started", "running"])
+        self.assertEqual(kinds[:3], ["instance-created", "started", "running"])
         [ended] = [event for event in events if event["kind"] == "ended"]
         self.assertEqual(ended["details"]["signal"], "SIGKILL")
         await self.branch.kill()

@@ -46,9 +46,7 @@ class InstanceTests:
         """A worker runs what plain Celery sends to a declared queue for as long as it consumes from it."""
         await self.ask("PUT", "/foo/", 201, form={"celery_app": "proj.celery:app"})
         await self.create()
-        await self.ask(
-            "POST", "/foo/queues/tasks/", 201, form={"exchange": "work", "routing_key": "now"}
-        )
+        await self.ask("POST", "/foo/queues/tasks/", 201, form={"exchange": "work", "routing_key": "now"})
         await self.ask("PUT", "/foo/instances/w1/queues/tasks/", 201)
         self.assertEqual(await self.queues_of(), {"dq.w1", "tasks"})
         await self.send("proj.celery.leave", self.path("a"), "one", queue="tasks")

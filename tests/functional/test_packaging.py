@@ -185,9 +185,7 @@ class CheckoutTests(TestCase):
         options = f"ARGS=-D {self.folder}/root --http 127.0.0.1:0 --broker embedded"
         command = ["make", f"PYTHON={sys.executable}", "run", options]
         make = Guarded(command, clean_environment(), cwd=str(self.checkout), root=str(self.folder))
-        line = await deferToThread(
-            make.wait_for_line, lambda line: READY.search(line) is not None, INSTALL
-        )
+        line = await deferToThread(make.wait_for_line, lambda line: READY.search(line) is not None, INSTALL)
         match = READY.search(line)
         assert match is not None
         answer = await Client(self, match["url"]).get("/ping/")

@@ -19,8 +19,9 @@ README = Path(cyme.__file__).resolve().parent.parent / "README.rst"
 
 #: The statuses of the session's requests, in their order.
 STATUSES = {
-    "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 400],
-    "Your own Celery application": [201],
+    "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 200, 400],
+    "Your own Celery application": [201, 200],
+    "Is it well?": [201, 201, 200, 200, 200],
     "Restarting an application": [200, 200, 200],
     "What happened, and why": [200],
 }
@@ -70,8 +71,15 @@ class ReadmeTests:
 
     async def test_own_application(self: Any) -> None:
         """An application with a Celery app of its own is created as the README says."""
-        [body] = await self.session("Your own Celery application")
+        body, limited = await self.session("Your own Celery application")
         self.assertEqual(body["celery_app"], "proj.celery:app")
+        self.assertEqual((limited["max_memory"], limited["max_age"]), (3 << 29, 86_400.0))
+
+    async def test_is_it_well(self: Any) -> None:
+        """A worker that runs is well, and drains, as the README says."""
+        bodies = await self.session("Is it well?")
+        self.assertEqual(bodies[2]["verdict"], "ok")
+        self.assertEqual((bodies[3]["state"], bodies[3]["draining"]), ("disabled", None))
 
     async def test_restart(self: Any) -> None:
         """An application is restarted, looked at and left alone as the README says."""

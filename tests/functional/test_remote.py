@@ -358,6 +358,37 @@ class DeclareTests(TestCase):
         self.assertFalse(await self.brokers.remote.declare(url, queue))
 
 
+class CountTests(TestCase):
+    """What brokers count."""
+
+    timeout = 60
+
+    async def test_rabbitmq(self) -> None:
+        """RabbitMQ counts messages and consumers, also behind a queue that is not there."""
+        brokers = Brokers(self, await deferToThread(rabbitmq_url, self))
+        queue = ConsumedQueue(name="q", exchange="q", exchange_type="direct", routing_key="q")
+        await brokers.remote.declare(brokers.broker, queue)
+
+        def send() -> None:
+            with Connection(brokers.broker) as connection, connection.Producer() as producer:
+                for _ in range(3):
+                    producer.publish({}, exchange="q", routing_key="q")
+
+        await deferToThread(send)
+        with Connection(brokers.broker) as connection:
+            consumer = connection.Consumer([Queue("q", no_declare=True)], prefetch_count=1, callbacks=[print])
+            await deferToThread(consumer.consume)
+            counts = await brokers.remote.count(brokers.broker, ["none", "q"])
+        assert counts is not None and counts["q"] is not None
+        self.assertEqual((counts["none"], counts["q"].consumers), (None, 1))
+        self.assertIn(counts["q"].messages, (2, 3))
+
+    async def test_redis(self) -> None:
+        """Redis knows no consumers, and says so."""
+        url = await deferToThread(redis_socket_url, self)
+        self.assertIsNone(await Brokers(self, url).remote.count(url, ["q"]))
+
+
 class DeleteQueueTests(TestCase):
     """Removing what an instance leaves on its broker."""
 

@@ -77,7 +77,7 @@ class SupervisionTests:
 
         async def backed_off() -> Any:
             details = await self.instance()
-            self.assertEqual((details["state"], details["failures"] >= 2), ("backoff", True), details)
+            self.assertEqual((details["state"], details["failures"]), ("backoff", 1), details)
             self.assertTrue(details["last_exit"]["log"], details)
             return details
 

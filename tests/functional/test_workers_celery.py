@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 import tests.support
+from cyme.errors import NoDump
 from cyme.planning import Desired, Exit
 from cyme.workers.launcher import ProcessLauncher
 from cyme.workers.service import Workers
@@ -308,3 +309,42 @@ class EndTests(CeleryTestCase):
         (self.root / "other").touch()
         await self.workers.remove_folder("w1")
         self.assertEqual(os.listdir(self.root), ["other"])
+
+
+class DumpTests(CeleryTestCase):
+    """The stacks that workers print."""
+
+    async def test_pools(self) -> None:
+        """Workers of every pool show their main process; a task's stack is seen where it runs there."""
+        for name, pool in (("w1", "prefork"), ("w2", "threads"), ("w3", "solo")):
+            pid = await self.serve(name, pool=pool)
+            task, until = str(self.folder / name), str(self.folder / "never")
+            app = self.celery()
+            arguments = (task, until)
+            await deferToThread(
+                app.send_task, "proj.celery.wait_for", arguments, queue=f"dq.{name}", ignore_result=True
+            )
+            await self.file(f"{name}.begun")
+            stacks = await self.workers.dump(name, 10.0)
+            self.assertIn("MainThread\n", stacks)
+            self.assertEqual("in wait_for" in stacks, pool != "prefork", stacks)
+            self.assertNotIn(until, stacks)
+            self.assertEqual(self.workers.processes()[name].pid, pid)
+            self.assertFalse(Path(f"{task}.ended").exists())
+
+    async def test_starting(self) -> None:
+        """A worker that is still starting is not ended by the question."""
+        pid = self.start()
+        self.assertIn("MainThread", await self.workers.dump("w1", 30.0))
+        await self.serving["w1"]
+        self.assertEqual(self.workers.processes()["w1"].pid, pid)
+
+    async def test_frozen(self) -> None:
+        """A worker that is frozen prints nothing in time, and that is why."""
+        pid = await self.serve()
+        os.kill(pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, pid, signal.SIGCONT)
+        with self.assertRaisesRegex(NoDump, "stopped, by SIGSTOP"):
+            await self.workers.dump("w1", 0.5)
+        os.kill(pid, signal.SIGCONT)
+        self.assertIn("MainThread", await self.workers.dump("w1", 10.0))

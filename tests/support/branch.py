@@ -122,9 +122,7 @@ class BranchProcess:
 
     async def wait_for_line(self, text: str, timeout: float = 30.0, *, skip: int = 0) -> str:
         """The first line of its log (after the first `skip` lines) that contains `text`."""
-        return await deferToThread(
-            self.process.wait_for_line, lambda line: text in line, timeout, skip=skip
-        )
+        return await deferToThread(self.process.wait_for_line, lambda line: text in line, timeout, skip=skip)
 
     async def terminate(self, *, timeout: float = STOP_TIMEOUT) -> int:
         """Stop it in good order; its exit status.

@@ -113,9 +113,7 @@ class RabbitMQ:
             # Started by us so that it ends with us: left to itself Erlang starts one that stays.
             epmd = shutil.which("epmd") or "/usr/bin/epmd"
             self._epmd = Guarded([epmd], self._environ, cwd=self._folder, root=self._folder)
-        self._server = Guarded(
-            [self._server_script], self._environ, cwd=self._folder, root=self._folder
-        )
+        self._server = Guarded([self._server_script], self._environ, cwd=self._folder, root=self._folder)
         self._server.wait_for_line(lambda line: "Server startup complete" in line, START_TIMEOUT)
 
     def stop(self) -> None:
@@ -162,7 +160,7 @@ class RabbitMQ:
             listed = ", ".join(f'<<"{name}">>' for name in names)
             self.ctl_now(
                 "eval",
-                "lists:foreach(fun(V) -> rabbit_vhost:add(V, <<\"tests\">>), "
+                'lists:foreach(fun(V) -> rabbit_vhost:add(V, <<"tests">>), '
                 "rabbit_auth_backend_internal:set_permissions("
                 '<<"guest">>, V, <<".*">>, <<".*">>, <<".*">>, <<"tests">>) end, '
                 f"[{listed}]).",

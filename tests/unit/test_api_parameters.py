@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.api import jsontext
-from cyme.api.parameters import Flag, Kind, Names, Object, Parameter, Seconds, Text, Whole
+from cyme.api.parameters import Flag, Kind, Names, Object, Parameter, Seconds, Size, Text, Whole
 from cyme.api.site import make_site
 from tests.fakes.controller import FakeController
 from tests.support.httpmemory import Response, request
@@ -53,6 +53,22 @@ class KindTests(SynchronousTestCase):
         texts = ["-1", "61", "nan", "inf", "1e1", "1.", ".5", "1_0", "x"]
         self.assert_refuses(Seconds(60.0), texts, [61, -0.1, True, "1", float("nan"), float("inf")])
 
+    def test_size(self) -> None:
+        """A number of bytes may have a unit of 1024s behind it, and then a fraction."""
+        texts = {"0": 0, "1048576": 1 << 20, "300M": 300 << 20, "1.5g": 3 << 29, "0.5K": 512, "1T": 1 << 40}
+        self.assert_takes(Size(1 << 50), texts, {"5": 5, '"300m"': 300 << 20})
+        wrong = ["-1", "1.5", "1P", "1 M", "1MB", "M", "1e3", "1_0M", "１M", "2048T", "9" * 5000, ".5M"]
+        self.assert_refuses(Size(1 << 50), wrong, [-1, 1.5, True, None, "x", [1], 1 << 51])
+
+    @given(st.integers(0, 1 << 50), st.sampled_from("kmgtKMGT"))
+    def test_size_of_units(self, value: int, unit: str) -> None:
+        """A size in units is that many times the unit, or too large."""
+        size = value << 10 * ("kmgt".index(unit.lower()) + 1)
+        if size <= 1 << 50:
+            self.assertEqual(Size(1 << 50).from_text(f"{value}{unit}"), size)
+        else:
+            self.assertRaises(ValueError, Size(1 << 50).from_text, f"{value}{unit}")
+
     def test_flag(self) -> None:
         """Yes and no have three spellings each in text, and JSON's own alone in JSON."""
         yes = dict.fromkeys(["true", "True", "1", "yes"], True)
@@ -74,7 +90,7 @@ class KindTests(SynchronousTestCase):
     @settings(max_examples=200, deadline=None)
     def test_anything(self, value: Any) -> None:
         """A kind reads a value or refuses it with a ValueError, whatever it is."""
-        for kind in (Text(), Whole(0, 9), Seconds(1.0), Flag(), Names(), Object()):
+        for kind in (Text(), Whole(0, 9), Seconds(1.0), Size(9), Flag(), Names(), Object()):
             for read, argument in ((kind.from_json, value), (kind.from_text, str(value))):
                 try:
                     read(argument)

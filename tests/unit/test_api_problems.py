@@ -32,6 +32,7 @@ EXAMPLES: dict[errors.CymeError, int] = {
     problems.NoSuchRoute("/a"): 404,
     problems.MethodRefused("BREW", "/a", ("GET",)): 405,
     errors.NameTaken("i", "a"): 409,
+    errors.NoProcess("i"): 409,
     errors.RolloutRuns("a", "1"): 409,
     errors.DeclarationMismatch("q", "differs"): 409,
     errors.BodyTooLarge(10): 413,
@@ -42,7 +43,9 @@ EXAMPLES: dict[errors.CymeError, int] = {
     errors.BusAway(): 503,
     errors.NoRoute("Instance", "i"): 503,
     problems.NotReady({"broker": "refused"}): 503,
+    problems.TooManyStreams(100): 503,
     errors.NoReply("Instance", "i", 1.0): 504,
+    errors.NoDump("i", 1.0, "it is frozen"): 504,
 }
 
 ABSTRACT = {errors.CymeError, errors.Refused}

@@ -185,6 +185,17 @@ class AnswerTests(RoutingCase):
         for tail in ("0", "10001", "x"):
             self.assertEqual(self.ask("GET", f"/foo/instances/w1/log/?tail={tail}").status, 400)
 
+    def test_dump(self) -> None:
+        """Stacks are text; `!` makes no sense where the answer is the point."""
+        answer = self.ask("POST", "/foo/instance/w1/dump/?wait=2")
+        self.assertEqual((answer.status, answer.body), (200, b"MainThread\n"))
+        self.assertEqual(answer.header("Content-Type"), "text/plain; charset=utf-8")
+        self.assertEqual(self.ask("PUT", "/instances/w1/dump").status, 200)
+        self.assertEqual(self.controller.waits[-2:], [2.0, 5.0])
+        for path in ("/foo/instances/!/w1/dump/", "/instances/!/w1/dump"):
+            self.assertEqual(self.ask("POST", path).status, 501)
+        self.assertEqual(self.ask("GET", "/foo/instances/w1/dump/").status, 405)
+
     def test_missing_branches(self) -> None:
         """A list that could not hear from every branch names the silent ones."""
 

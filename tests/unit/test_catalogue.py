@@ -80,7 +80,6 @@ class FailingStoreTests(SynchronousTestCase):
         self.successResultOf(catalogue.change(lambda: [App(name="foo")]))
         self.assertEqual(len(catalogue.apps()), 1)
 
-
     def test_caller_gone(self) -> None:
         """A write that fails after its caller lost interest is logged."""
         catalogue = over_memory(self)
@@ -231,7 +230,8 @@ class FaultTests(SynchronousTestCase):
         """Names that are no names, ranges that are none and texts that can't be split are found."""
         good = Instance(name="w1", app="foo", branch="b1", queues=("a, b", "é"), arguments="-x 'a b'")
         app, queue = App(name="foo", broker="amqp://b"), Queue(app="foo", name="q", options='{"a": 1}')
-        for fine in (good, app, queue, evolve(good, max_concurrency=1, min_concurrency=0)):
+        limited = evolve(good, max_memory=1 << 50, max_age=0.5, stall_timeout=1e8)
+        for fine in (good, app, queue, limited, evolve(good, max_concurrency=1, min_concurrency=0)):
             self.assertIsNone(fault_of(fine), fine)
         for bad in (
             *(evolve(good, name=name) for name in ("", "..", "a/b", "branch.db", "x" * 129, "w\n", "-w")),
@@ -246,6 +246,10 @@ class FaultTests(SynchronousTestCase):
             evolve(good, arguments="'"),
             evolve(good, pool="a\0b"),
             evolve(app, extra_config='"'),
+            evolve(app, max_memory=-1),
+            evolve(good, max_memory=1 << 51),
+            evolve(good, max_age=float("nan")),
+            evolve(app, stall_timeout=-0.5),
             evolve(queue, name="a/b"),
             evolve(queue, name="é" * 128),
             evolve(queue, name=""),
@@ -264,17 +268,13 @@ class MergeTests(SynchronousTestCase):
     """Branches that hear the same end with the same."""
 
     @given(
-        st.dictionaries(
-            st.tuples(names, versions), st.tuples(st.booleans(), st.integers(1, 3)), max_size=12
-        ),
+        st.dictionaries(st.tuples(names, versions), st.tuples(st.booleans(), st.integers(1, 3)), max_size=12),
         st.data(),
     )
     def test_converges(self, written: dict[Any, Any], data: Any) -> None:
         """Any order, grouping and repetition of the same declarations ends in the same catalogue."""
         declarations = [
-            Instance(
-                name=name, app="foo", branch="b1", version=version, deleted=dead, max_concurrency=number
-            )
+            Instance(name=name, app="foo", branch="b1", version=version, deleted=dead, max_concurrency=number)
             for (name, version), (dead, number) in written.items()
         ]
         ends = []

@@ -131,6 +131,4 @@ class CommandTests(SynchronousTestCase):
         root.open("other")
         self.addCleanup(root.close)
         text = self.refused("--detach", "-D", self.path)
-        self.assertEqual(
-            text, f"cyme: branch other (pid {os.getpid()}) holds the root folder {self.path}\n"
-        )
+        self.assertEqual(text, f"cyme: branch other (pid {os.getpid()}) holds the root folder {self.path}\n")

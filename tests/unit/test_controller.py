@@ -25,6 +25,8 @@ from cyme.errors import (
     InvalidName,
     InvalidParameter,
     NameTaken,
+    NoDump,
+    NoProcess,
     NoReply,
     NoRoute,
     NoSuchApp,
@@ -171,14 +173,15 @@ class AppsTests(ControllerTestCase):
         """A new app has the default broker, shown with the five keys of the product document and more."""
         created, details = self.result(self.apps.add("bar"))
         self.assertTrue(created)
-        self.assertEqual(list(details), ["name", "broker", "celery_app", "arguments", "extra_config", "pool"])
+        limits = ["max_memory", "max_age", "stall_timeout"]
+        parameters = ["celery_app", "arguments", "extra_config", "pool", *limits]
+        self.assertEqual(list(details), ["name", "broker", *parameters])
         broker = details.pop("broker")
         five = {"password": "guest", "hostname": "127.0.0.1", "userid": "guest", "port": 5672}
         self.assertEqual({key: broker[key] for key in [*five, "virtual_host"]}, {**five, "virtual_host": "/"})
         self.assertEqual(broker["transport"], "amqp")
         self.assertNotIn("guest:guest", broker["url"])
-        expected = {"name": "bar", "celery_app": None, "arguments": None, "extra_config": None, "pool": None}
-        self.assertEqual(details, expected)
+        self.assertEqual(details, {"name": "bar", **dict.fromkeys(parameters)})
 
     def test_default_broker_is_not_stored(self) -> None:
         """An app that names no broker goes with the default, also when that changes."""
@@ -190,7 +193,10 @@ class AppsTests(ControllerTestCase):
 
     def test_parameters(self) -> None:
         """Everything that can be said of an app is stored and shown."""
-        params = {"celery_app": "proj:app", "pool": "threads", "arguments": "-E", "extra_config": "a=b"}
+        params: dict[str, Any] = {
+            **{"celery_app": "proj:app", "pool": "threads", "arguments": "-E", "extra_config": "a=b"},
+            **{"max_memory": 300 << 20, "max_age": 3600.0, "stall_timeout": 60.0},
+        }
         _, details = self.result(self.apps.add("bar", broker="redis://:pw@r:6379/1", **params))
         self.assertEqual({key: details[key] for key in params}, params)
         self.assertEqual(details["broker"]["password"], "pw")
@@ -312,6 +318,24 @@ class QueuesTests(ControllerTestCase):
         self.assertEqual(details, {"name": "tasks", **params})
         self.assertEqual(effective, {key: params[key] for key in effective})
 
+    def test_limits(self) -> None:
+        """A limit of 0 takes an instance's own away, and then its app's."""
+        self.result(self.apps.add("foo", max_memory=500, max_age=60))
+        self.add(max_memory=300)
+        limits = []
+        for change in (
+            {},
+            {"max_memory": 0},
+            {"stall_timeout": 5},
+        ):
+            _, details = self.result(self.instances.add("foo", "w1", **change))
+            limits.append((details["max_memory"], details["max_age"], details["stall_timeout"]))
+        self.result(self.apps.add("foo", max_memory=0, max_age=0))
+        details = self.result(self.instances.get("foo", "w1"))
+        limits.append((details["max_memory"], details["max_age"], details["stall_timeout"]))
+        expected = [(300, 60.0, None), (500, 60.0, None), (500, 60.0, 5.0), (None, None, 5.0)]
+        self.assertEqual(limits, expected)
+
     def test_change(self) -> None:
         """A repeat changes what is given and leaves the rest; without parameters it changes nothing."""
         self.result(self.queues.add("foo", "tasks", exchange="e", options={"durable": True}))
@@ -369,6 +393,7 @@ class InstancesTests(ControllerTestCase):
         details = self.add()
         first = ["is_enabled", "name", "queues", "broker", "max_concurrency", "min_concurrency"]
         more = ["app", "branch", "pool", "arguments", "extra_config", "celery_app"]
+        more += ["max_memory", "max_age", "stall_timeout"]
         status = list(self.supervisor.status(self.instance()))
         self.assertEqual(list(details), [*first, *more, *status])
         self.assertEqual((details["app"], details["branch"], details["state"]), ("foo", "b1", "running"))
@@ -399,6 +424,9 @@ class InstancesTests(ControllerTestCase):
             "pool": "threads",
             "arguments": "-E",
             "extra_config": "x=1",
+            "max_memory": 300 << 20,
+            "max_age": 3600.0,
+            "stall_timeout": 60.0,
         }
         details = self.add(**params, hostname="own", port=5)
         self.assertEqual({key: details[key] for key in params}, params)
@@ -592,6 +620,7 @@ class InstancesTests(ControllerTestCase):
             (self.instances.autoscale,),
             (self.instances.set_autoscale,),
             (self.instances.log,),
+            (self.instances.dump,),
             (self.instances.consumers,),
             (self.instances.consume, "q"),
             (self.instances.cancel, "q"),
@@ -656,6 +685,22 @@ class WorkersTests(ControllerTestCase):
         log = self.result(self.instances.log("foo", "w1"))
         self.assertTrue(log.endswith("the end\n"))
         self.assertEqual(len(log), 1024 * 1024)
+
+    def test_dump(self) -> None:
+        """The worker's stacks are what it prints in the time that it is given."""
+        self.supervisor.stacks["w1"] = "MainThread\n..."
+        self.assertEqual(self.result(self.instances.dump(None, "w1", wait=2.0)), "MainThread\n...")
+        self.result(self.instances.dump("foo", "w1"))
+        self.assertEqual(self.supervisor.dumped, [("w1", 2.0), ("w1", 5.0)])
+
+    def test_no_dump(self) -> None:
+        """A worker that prints nothing is told apart from one that is not there."""
+        self.supervisor.stacks["w1"] = None
+        self.assertIn("printed no stacks", str(self.refused(NoDump, self.instances.dump, "foo", "w1")))
+        self.result(self.instances.disable("foo", "w1"))
+        self.refused(NoProcess, self.instances.dump, "foo", "w1")
+        for wait in (-1, 601, "5"):
+            self.refused(InvalidParameter, self.instances.dump, "foo", "w1", wait=wait)
 
     def test_bad_tail(self) -> None:
         """The number of lines is a whole number within reason."""
@@ -782,10 +827,10 @@ class HistoryTests(ControllerTestCase):
         self.assertEqual(
             [(event["kind"], event["app"], event["instance"]) for event in events],
             [
-                ("app-declared", "foo", None),
-                ("app-declared", "bar", None),
-                ("queue-declared", "foo", None),
-                ("instance-declared", "foo", "w1"),
+                ("app-created", "foo", None),
+                ("app-created", "bar", None),
+                ("queue-created", "foo", None),
+                ("instance-created", "foo", "w1"),
                 ("instance-deleted", "foo", "w1"),
             ],
         )

@@ -119,6 +119,17 @@ class ParametersTests(TablesTestCase):
         self.allows(lambda value: seconds("p", value, 60), 0, 0.5, 60)
         self.refuses(lambda value: seconds("p", value, 60), -1, 60.1, NAN, INFINITY, "1", True, None)
 
+    def test_limits(self) -> None:
+        """Limits are bytes and seconds; 0 takes one away."""
+        given = {"max_memory": 300 << 20, "max_age": 60, "stall_timeout": 0.5}
+        self.assertEqual(start_changes(given), given)
+        none = dict.fromkeys(given)
+        self.assertEqual(start_changes(dict.fromkeys(given, 0)), none)
+        self.refuses(lambda value: start_changes({"max_memory": value}), -1, 1.5, "1M", True, 1 << 51)
+        for parameter in ("max_age", "stall_timeout"):
+            for wrong in (-1, 1.1e8, NAN, "1", True):
+                self.refuses(lambda value, name=parameter: start_changes({name: value}), wrong)
+
     def test_boolean(self) -> None:
         """A truth value is no number and no text."""
         self.allows(lambda value: boolean("p", value), True, False)

@@ -25,6 +25,7 @@ REQUEST = Request(
     branch="b1",
     reply_to="inbox",
     deadline=1000.5,
+    who="http 192.0.2.1",
 )
 
 #: One value for each error's constructor, by its argument's name.
@@ -76,8 +77,13 @@ class EnvelopeTests(SynchronousTestCase):
                 "branch": "b1",
                 "reply_to": "inbox",
                 "deadline": 1000.5,
+                "who": "http 192.0.2.1",
             },
         )
+
+    def test_without_who(self) -> None:
+        """A request of a branch that says nothing about who asked is read all the same."""
+        self.assertEqual(decode(json.dumps(fields(who=None)).encode(), LIMIT), evolve(REQUEST, who=None))
 
     def test_unknown_fields(self) -> None:
         """Fields that this version does not know are ignored."""

@@ -25,7 +25,8 @@ class InFlightTests(SynchronousTestCase):
     """Requests that are under way, and the wait for their end."""
 
     def setUp(self) -> None:
-        self.resource = InFlight(Slow())
+        self.ended: list[str] = []
+        self.resource = InFlight(Slow(), lambda: self.ended.append("streams"))
 
     def begin(self) -> DummyRequest:
         request = DummyRequest([b""])
@@ -37,6 +38,12 @@ class InFlightTests(SynchronousTestCase):
         self.successResultOf(self.resource.none())
         self.begin().finish()
         self.successResultOf(self.resource.none())
+
+    def test_endless(self) -> None:
+        """Answers that would never end are ended before the others are waited for."""
+        self.begin()
+        self.assertNoResult(self.resource.none())
+        self.assertEqual(self.ended, ["streams"])
 
     def test_all(self) -> None:
         """The last request that ends, ends the wait."""

@@ -15,7 +15,13 @@ from tests.contracts.store import ALL, FOO, W1
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 maybe = st.none() | texts
-parameters = {"broker": maybe, "celery_app": maybe, "pool": maybe, "arguments": maybe, "extra_config": maybe}
+seconds = st.none() | st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+parameters = {
+    **dict.fromkeys(("broker", "celery_app", "pool", "arguments", "extra_config"), maybe),
+    "max_memory": st.none() | st.integers(1, 1 << 63),
+    "max_age": seconds,
+    "stall_timeout": seconds,
+}
 common = {
     "name": texts,
     "version": st.builds(Version, st.integers(0, 1 << 62), texts),
@@ -109,6 +115,12 @@ class RowTests(SynchronousTestCase):
         """A person who reads the table sees the queues as they are called."""
         self.assertEqual(stored(W1)["queues"], '["tâches, 1", "b"]')
 
+    def test_no_limit(self) -> None:
+        """A limit of 0, which a person may have written, is none."""
+        row = stored(W1) | {"max_memory": 0, "max_age": 0.0, "stall_timeout": 0}
+        found = value_of("instance", row, {7: str(W1.broker)})
+        self.assertEqual(found, evolve(W1, max_memory=None, max_age=None, stall_timeout=None))
+
     def test_digest(self) -> None:
         """Each broker's URL has a digest of its own, also one that is no text."""
         urls = [str(FOO.broker), str(FOO.broker).upper(), "x" * 5000, "amqp://\udc80", ""]
@@ -122,7 +134,8 @@ class TablesTests(SynchronousTestCase):
         """Tables and columns are those of the schema's version; who changes them counts that up."""
         self.assertEqual(SCHEMA_VERSION, 3)
         found = {name: " ".join(table.columns.keys()) for name, table in Base.metadata.tables.items()}
-        version, parameters = "version_stamp version_branch deleted", "celery_app pool arguments extra_config"
+        version = "version_stamp version_branch deleted"
+        parameters = "celery_app pool arguments extra_config max_memory max_age stall_timeout"
         self.assertEqual(
             {name: set(columns.split()) for name, columns in found.items()},
             {
@@ -133,7 +146,7 @@ class TablesTests(SynchronousTestCase):
                     "app": f"name broker_id {parameters} {version}",
                     "queue": f"app name exchange exchange_type routing_key options {version}",
                     "instance": f"name app branch broker_id is_enabled queues max_concurrency min_concurrency"
-                    f" generation created_at {parameters} {version}",
+                    f" generation drain_until created_at {parameters} {version}",
                     "rollout": f"app id branch parallel timeout asked_by asked_at waiting under_way done"
                     f" skipped halted ended_at {version}",
                     "event": "id at branch app instance kind who details",

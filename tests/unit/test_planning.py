@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from cyme.exits import EXPLANATIONS, RULES, Reason
+from cyme.limits import Resources
 from cyme.planning import (
     BLANK,
     SILENT,
@@ -29,6 +31,7 @@ from cyme.planning import (
     State,
     Stop,
     after_exit,
+    broker_returned,
     forgiven,
     plan,
     state_of,
@@ -76,6 +79,11 @@ def observed(**changes: Any) -> Observed:
     """A worker that is as `desired()`, with its broker in reach."""
     values: dict[str, Any] = {"process": process(), "heard": heard(), "broker_up": True}
     return Observed(**{**values, **changes})
+
+
+def takes(mebibytes: int) -> Resources:
+    """What a worker takes that needs so much memory."""
+    return Resources(rss=mebibytes << 20, cpu_seconds=1.0, at=NOW)
 
 
 def steps(wanted: Desired | None, seen: Observed, history: History = BLANK, now: float = NOW) -> list[Any]:
@@ -136,6 +144,59 @@ class PlanTests(SynchronousTestCase):
             [step] = steps(desired(**change), observed())
             self.assertIsInstance(step, Stop, change)
             self.assertFalse(step.failed, change)
+
+    def test_limits_restart_nothing(self) -> None:
+        """A limit that is set, changed or taken away leaves the worker as it is."""
+        wanted = desired(max_memory=1 << 30, max_age=1e6, stall_timeout=60.0)
+        self.assertEqual(wanted.fingerprint, desired().fingerprint)
+        self.assertEqual(steps(wanted, observed()), [])
+
+    def test_max_memory(self) -> None:
+        """A worker over its limit of memory is replaced, whatever its broker does; the figures are said."""
+        wanted = desired(max_memory=100 << 20)
+        for seen, expected in (
+            ({"resources": takes(101)}, True),
+            ({"resources": takes(101), "broker_up": False}, True),
+            ({"resources": takes(101), "process": process(phase=Phase.STARTING, started_at=NOW - 50)}, True),
+            ({"resources": takes(101), "process": process(phase=Phase.STOPPING)}, False),
+            ({"resources": takes(101), "may_replace": False}, False),
+            ({"resources": takes(100)}, False),
+            ({"resources": None}, False),
+        ):
+            found = steps(wanted, observed(**seen))
+            self.assertEqual(bool(found), expected, seen)
+            for step in found:
+                reason = "it takes 101.0 MiB, over its max_memory of 100.0 MiB"
+                self.assertEqual(step, Stop("w1", reason, cause=Reason.OVER_LIMIT, in_turn=True))
+        self.assertEqual(steps(desired(), observed(resources=takes(1 << 20))), [])
+
+    def test_memory_at_once(self) -> None:
+        """A worker over its limit of memory before it has lived long enough has failed (F17)."""
+        wanted = desired(max_memory=100 << 20)
+        for age, failed in ((POLICY.stable_after - 0.1, True), (POLICY.stable_after, False)):
+            seen = observed(process=process(started_at=NOW - age), resources=takes(200))
+            [step] = steps(wanted, seen)
+            self.assertEqual(step.failed, failed)
+
+    def test_max_age(self) -> None:
+        """A worker that runs is replaced when it is too old, but not while its broker is away."""
+        wanted = desired(max_age=50.0)
+        stop = [Stop("w1", "it is 100 s old, over its max_age of 50 s", in_turn=True)]
+        for seen, expected in (
+            ({}, stop),
+            ({"process": process(started_at=NOW - 49.9)}, []),
+            ({"process": process(phase=Phase.STARTING, started_at=NOW - 55)}, []),
+            ({"process": process(phase=Phase.STOPPING)}, []),
+            ({"broker_up": False}, []),
+            ({"broker_up": None}, []),
+            ({"may_replace": False}, []),
+        ):
+            self.assertEqual(steps(wanted, observed(**seen)), expected, seen)
+
+    def test_waiting_for_its_turn(self) -> None:
+        """A worker that waits to be replaced is corrected meanwhile."""
+        wanted = desired(max_age=100.0, queues=(TASKS,))
+        self.assertEqual(steps(wanted, observed(may_replace=False)), [AddConsumer("w1", TASKS)])
 
     def test_live_changes(self) -> None:
         """Queues and the range of a pool that can grow change without a restart."""
@@ -269,6 +330,139 @@ class HistoryTests(SynchronousTestCase):
         """A user's request ends the back-off and keeps the reason of the last end."""
         history = History(failures=3, next_attempt=NOW + 50, retry_at=NOW + 5, last_exit=self.exit())
         self.assertEqual(forgiven(history), History(last_exit=self.exit()))
+
+
+class RuleTests(SynchronousTestCase):
+    """Each reason has its own rule."""
+
+    def after(self, *reasons: Reason, lived: float = 1.0, jitter: float = 0.0) -> tuple[list[float], History]:
+        """The waits after lives that ended so, one after the other, and the history at last."""
+        history, waits = BLANK, []
+        for reason in reasons:
+            exit = Exit(status=1, signal=None, at=NOW, lived=lived, expected=False)
+            history = after_exit(history, exit, failed=True, jitter=jitter, policy=POLICY, reason=reason)
+            waits.append(history.next_attempt - NOW)
+        return waits, history
+
+    def test_waits(self) -> None:
+        """The waits after four short lives in a row, and what they count for, by reason."""
+        growing, steady, long = [0, 1, 2, 4], [5] * 4, [60] * 4
+        table = {
+            Reason.SHUT_DOWN: (growing, 4),
+            Reason.KILLED: (growing, 4),
+            Reason.CRASHED: (growing, 4),
+            Reason.UNKNOWN: (growing, 4),
+            Reason.UNRESPONSIVE: (growing, 4),
+            Reason.STALLED: (growing, 4),
+            Reason.DEAF: (growing, 4),
+            Reason.OVER_LIMIT: (growing, 4),
+            Reason.CONSUMER_TIMEOUT: (growing, 4),
+            Reason.DECLARATION_REFUSED: (growing, 4),
+            Reason.OUT_OF_MEMORY: ([1, 1, 2, 4], 4),
+            Reason.NOT_STARTED: ([1, 1, 2, 4], 4),
+            Reason.RESOURCE_LOCKED: (steady, 0),
+            Reason.BROKER_UNREACHABLE: (steady, 0),
+            Reason.STALE_PIDFILE: ([0, 5, 5, 5], 0),
+            Reason.IMPORT_ERROR: (long, 4),
+            Reason.BAD_ARGUMENTS: (long, 4),
+            Reason.BROKER_REFUSED: (long, 4),
+        }
+        self.assertEqual({*table, Reason.STOPPED}, set(Reason))
+        for reason, (waits, failures) in table.items():
+            found, history = self.after(*[reason] * 4)
+            self.assertEqual((found, history.failures, history.reason), (waits, failures, reason))
+
+    def test_every_reason(self) -> None:
+        """Every reason has a rule and an explanation in whole sentences."""
+        self.assertEqual((set(RULES), set(EXPLANATIONS)), (set(Reason), set(Reason)))
+        for reason, text in EXPLANATIONS.items():
+            self.assertTrue(text[0].isupper() and text.endswith("."), reason)
+
+    def test_steady_jitter(self) -> None:
+        """Steady starts of many instances come apart: between five and ten seconds."""
+        self.assertEqual(self.after(Reason.RESOURCE_LOCKED, jitter=1.0)[0], [10])
+
+    def test_not_counted(self) -> None:
+        """What counts for nothing neither adds to the failures before it nor makes them forgotten."""
+        waits, history = self.after(
+            Reason.CRASHED, Reason.CRASHED, Reason.RESOURCE_LOCKED, Reason.STALE_PIDFILE, Reason.CRASHED
+        )
+        self.assertEqual((waits, history.failures), ([0, 1, 5, 0, 2], 3))
+
+    def test_long_life(self) -> None:
+        """After a life that was long enough a stale pid file is tried at once again, memory is not."""
+        stale = [Reason.STALE_PIDFILE] * 3
+        self.assertEqual(self.after(*stale, lived=POLICY.stable_after)[0], [0, 0, 0])
+        self.assertEqual(self.after(Reason.OUT_OF_MEMORY, lived=POLICY.stable_after)[0], [1])
+
+    def test_awaits_broker(self) -> None:
+        """A worker that gave up on its broker is not started while that is known to be away."""
+        _, history = self.after(Reason.BROKER_UNREACHABLE)
+        later = NOW + 3600
+        for broker_up, expected in ((False, []), (None, [Start(desired())]), (True, [Start(desired())])):
+            seen = observed(process=None, broker_up=broker_up)
+            self.assertEqual(steps(desired(), seen, history, later), expected)
+        away = observed(process=None, broker_up=False)
+        self.assertIs(state_of(desired(), away, history, later, POLICY), State.BACKOFF)
+        self.assertEqual(steps(desired(), away, forgiven(history)), [Start(desired())])
+
+    def test_broker_returned(self) -> None:
+        """A broker that comes back ends the wait of who waited for it, of nobody else."""
+        for reason in Reason:
+            _, history = self.after(reason, reason)
+            seen = observed(process=None)
+            starts = steps(desired(), seen, broker_returned(history)) == [Start(desired())]
+            self.assertEqual(starts, reason in (Reason.BROKER_UNREACHABLE, Reason.BROKER_REFUSED), reason)
+
+    @given(st.lists(st.sampled_from(sorted(set(Reason) - {Reason.STOPPED})), max_size=30), st.floats(0, 1))
+    def test_bounds(self, reasons: list[Reason], jitter: float) -> None:
+        """Whatever happens, nobody waits over 75 s, and no three short lives in a row go without a wait."""
+        waits, _ = self.after(*reasons, jitter=jitter)
+        self.assertTrue(all(0 <= wait <= 75 for wait in waits))
+        self.assertNotIn((0, 0, 0), list(zip(waits, waits[1:], waits[2:], strict=False)))
+
+
+class ConsumerTimeoutTests(SynchronousTestCase):
+    """A silent worker whose broker closed its channel runs its tasks to their end (F12)."""
+
+    def seen(self, **changes: Any) -> Observed:
+        values: dict[str, Any] = {
+            "heard": heard(missed=99),
+            "ailment": Reason.CONSUMER_TIMEOUT,
+            "ailing_since": NOW,
+        }
+        return observed(**{**values, **changes})
+
+    def test_left_alone(self) -> None:
+        """It is unresponsive and left alone until its grace is over; then it is stopped for that reason."""
+        grace = POLICY.consumer_timeout_grace
+        self.assertEqual(steps(desired(), self.seen(), now=NOW + grace - 1), [])
+        self.assertIs(state_of(desired(), self.seen(), BLANK, NOW + 1, POLICY), State.UNRESPONSIVE)
+        [step] = steps(desired(), self.seen(), now=NOW + grace)
+        self.assertEqual((step.failed, step.cause), (True, Reason.CONSUMER_TIMEOUT))
+
+    def test_named_early(self) -> None:
+        """It is unresponsive from its first miss on, or from its adoption."""
+        for phase, missed in ((Phase.RUNNING, 1), (Phase.STARTING, 0)):
+            seen = self.seen(heard=heard(missed=missed), process=process(phase=phase))
+            self.assertIs(state_of(desired(), seen, BLANK, NOW, POLICY), State.UNRESPONSIVE)
+            self.assertEqual(steps(desired(), seen), [])
+
+    def test_asked_for(self) -> None:
+        """What a user asks for is done all the same."""
+        self.assertEqual(steps(desired(is_enabled=False), self.seen()), [Stop("w1", "disabled")])
+
+
+class AdoptedTests(SynchronousTestCase):
+    """A worker that is older than the branch."""
+
+    def test_time_to_answer(self) -> None:
+        """The start time-out of a worker that was adopted counts from when the branch began to listen."""
+        seen = observed(
+            process=process(phase=Phase.STARTING, started_at=NOW - 5000), heard=SILENT, supervised_since=NOW
+        )
+        self.assertEqual(steps(desired(), seen, now=NOW + POLICY.start_timeout - 0.1), [])
+        self.assertEqual(len(steps(desired(), seen, now=NOW + POLICY.start_timeout)), 1)
 
 
 class StateTests(SynchronousTestCase):

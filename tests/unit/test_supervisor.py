@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.catalogue import Catalogue
 from cyme.declarations import App, Instance, Queue, Rollout
 from cyme.planning import Phase, Policy
+from cyme.supervisor.endings import EXAMINED_WITHIN
 from cyme.supervisor.resolving import Defaults
 from cyme.supervisor.service import RETRY_AFTER, Supervisor
 from tests.contracts.supervisor import DISABLED, RUNS, make_supervisor_tests
@@ -28,6 +30,7 @@ class SupervisorTestCase(SynchronousTestCase):
     """A supervisor whose world is fake and whose time is told."""
 
     def setUp(self) -> None:
+        self.oom_kills = 0
         self.clock = Clock()
         self.clock.advance(1_000_000)
         self.store = MemoryStore()
@@ -51,6 +54,7 @@ class SupervisorTestCase(SynchronousTestCase):
             interval=INTERVAL,
             policy=Policy(),
             jitter=lambda: 0.0,
+            oom_kills=lambda: self.oom_kills,
         )
 
     def start(self) -> None:
@@ -88,7 +92,7 @@ class SupervisorTestCase(SynchronousTestCase):
     def run_instance(self, name: str = "w1", **values: Any) -> Any:
         """Declare an instance, let its worker start and answer."""
         node = self.remote.node(BROKER, f"{name}@host")
-        self.declare(Instance(name=name, app="foo", branch="b1", **values))
+        self.declare(Instance(name=name, branch="b1", **{"app": "foo", **values}))
         self.turn(0.2)
         self.workers.say_ready(name)
         self.turn(0.2)
@@ -112,6 +116,7 @@ def real(test: Any) -> Any:
     test.addCleanup(stage.doCleanups)
     stage.declare(Queue(app="foo", name="tasks"), DISABLED)
     stage.run_instance(RUNS.name)
+    stage.workers.stacks[RUNS.name] = "MainThread\n"
     return stage.supervisor, stage.turn
 
 
@@ -178,14 +183,14 @@ class LifeTests(SupervisorTestCase):
         self.start()
         self.declare(Instance(name="w1", app="foo", branch="b1"))
         self.turn()
-        self.workers.lines["w1"] = ("Traceback", "ImportError: no module named proj")
+        self.workers.lines["w1"] = ("Traceback", "KeyError: 'proj'")
         for _ in range(2):
             self.workers.end("w1", status=1)
         status = self.status()
         self.assertEqual((status["state"], status["failures"]), ("backoff", 2))
         self.assertEqual(status["next_attempt"], self.clock.seconds() + 1)
         self.assertEqual(status["last_exit"]["status"], 1)
-        self.assertIn("ImportError: no module named proj", status["last_exit"]["log"])
+        self.assertIn("KeyError: 'proj'", status["last_exit"]["log"])
         self.assertEqual(len(self.workers.started), 2)
         self.turn(1.1)
         self.assertEqual(len(self.workers.started), 3)
@@ -300,6 +305,22 @@ class LifeTests(SupervisorTestCase):
         self.workers.end("w1")
         self.assertEqual([one.name for one in self.workers.started], ["w1"])
 
+    def test_adopt_an_old_worker(self) -> None:
+        """A worker that was started long before the branch gets its time to answer when it is adopted."""
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.remote.node(BROKER, "w1@host")
+        self.remote.mute("w1@host")
+        desired = self.supervisor._world.desired("w1")
+        assert desired is not None
+        self.workers.leave_running(desired)
+        self.clock.advance(1000)
+        self.start()
+        self.turn(5)
+        self.assertEqual(self.workers.stopped, [])
+        self.remote.unmute("w1@host")
+        self.turn(2)
+        self.assertEqual(self.state(), "running")
+
     def test_adopted_orphan(self) -> None:
         """A worker whose instance was deleted while the branch was down is stopped."""
         self.declare(Instance(name="w1", app="foo", branch="b1"))
@@ -308,8 +329,158 @@ class LifeTests(SupervisorTestCase):
         self.workers.leave_running(desired)
         self.delete("w1")
         self.start()
-        self.turn()
+        self.turn(3.5)
         self.assertEqual(self.workers.processes()["w1"].phase, Phase.STOPPING)
+
+
+LOCKED = "Unrecoverable error: ResourceLocked(405, 'w1@host.celery.pidbox')"
+TIMED_OUT = "Unrecoverable error: PreconditionFailed(406, 'delivery acknowledgement on channel 1 timed out')"
+
+
+class EndingTests(SupervisorTestCase):
+    """Why workers ended, and what follows."""
+
+    def test_reason(self) -> None:
+        """Status, problems and why-log name why a worker ended, until the next one answers."""
+        self.start()
+        self.run_instance()
+        self.workers.lines["w1"] = (LOCKED,)
+        self.workers.end("w1", status=1)
+        status = self.status()
+        self.assertEqual((status["state"], status["failures"]), ("backoff", 0))
+        self.assertEqual(status["last_exit"]["reason"], "resource-locked")
+        self.assertIn("control queue", status["last_exit"]["explanation"])
+        self.assertTrue(status["problems"][0].startswith("resource-locked: "))
+        [end] = [event.document()["details"] for event in self.events.recorded if event.kind == "ended"]
+        self.assertEqual((end["reason"], end["log"]), ("resource-locked", [LOCKED]))
+        self.turn(6)
+        self.assertEqual((self.state(), self.status()["problems"]), ("running", []))
+
+    def test_log_is_awaited(self) -> None:
+        """A worker that gave up is not started before its log was read, whatever wakes the supervisor."""
+        self.start()
+        self.run_instance()
+        read: Deferred[tuple[str, ...]] = Deferred()
+        self.patch(self.workers, "log_tail", lambda name, lines: read)
+        self.workers.end("w1", status=1)
+        self.supervisor.wake(["w1"])
+        self.turn(0.1)
+        self.assertEqual((len(self.workers.started), self.state()), (1, "stopped"))
+        read.callback(("Unable to load the Celery app proj",))
+        self.turn(0.1)
+        self.assertEqual((len(self.workers.started), self.state()), (1, "backoff"))
+        self.assertEqual(self.status()["next_attempt"], self.status()["last_exit"]["at"] + 60)
+
+    def test_log_is_not_awaited_for_ever(self) -> None:
+        """Where the log can't be read in time the start goes on without it; what it says is kept."""
+        self.start()
+        self.run_instance()
+        read: Deferred[tuple[str, ...]] = Deferred()
+        self.patch(self.workers, "log_tail", lambda name, lines: read)
+        self.workers.end("w1", status=1)
+        self.turn(EXAMINED_WITHIN + 0.1)
+        self.assertEqual(len(self.workers.started), 2)
+        read.callback((LOCKED,))
+        self.assertEqual(self.status()["last_exit"]["log"], [LOCKED])
+        self.assertEqual(self.status()["last_exit"]["reason"], "crashed")
+
+    def test_unreadable_log(self) -> None:
+        """A log that can't be read keeps no worker from its start."""
+        self.start()
+        self.run_instance()
+        self.patch(self.workers, "log_tail", lambda name, lines: fail(OSError("disk")))
+        self.workers.end("w1", status=1)
+        self.assertEqual(len(self.workers.started), 2)
+        self.assertTrue(self.flushLoggedErrors(OSError))
+
+    def test_killed_does_not_wait(self) -> None:
+        """The replacement of a worker that a signal ended does not wait for the log."""
+        self.start()
+        self.run_instance()
+        self.patch(self.workers, "log_tail", lambda name, lines: Deferred())
+        self.workers.end("w1", signal=9)
+        self.assertEqual(len(self.workers.started), 2)
+        self.assertEqual(self.status()["last_exit"]["reason"], "killed")
+
+    def test_out_of_memory(self) -> None:
+        """A worker that the kernel killed for want of memory waits, even after a long life."""
+        self.start()
+        self.run_instance()
+        self.turn(INTERVAL - 1)
+        self.oom_kills += 1
+        self.workers.end("w1", signal=9)
+        status = self.status()
+        self.assertEqual((status["state"], status["last_exit"]["reason"]), ("backoff", "out-of-memory"))
+        self.assertEqual(status["next_attempt"], self.clock.seconds() + 1)
+        self.turn(1.1)
+        self.workers.end("w1", signal=9)
+        self.assertEqual(self.status()["last_exit"]["reason"], "killed")
+
+    def test_awaits_broker(self) -> None:
+        """A worker that gave up on its broker is started at the moment when the broker is back."""
+        self.start()
+        self.run_instance()
+        self.remote.broker_down(BROKER)
+        self.workers.lines["w1"] = ("Unrecoverable error: OperationalError('')", "ConnectionRefusedError: no")
+        self.workers.end("w1", status=1)
+        self.turn(INTERVAL * 2)
+        self.assertEqual((len(self.workers.started), self.state()), (1, "backoff"))
+        self.assertIsNone(self.status()["next_attempt"])
+        self.remote.broker_up(BROKER)
+        self.turn()
+        self.assertEqual(len(self.workers.started), 2)
+
+    def test_consumer_timeout(self) -> None:
+        """A worker whose broker closed its channel is left alone with its tasks until it ends (F12)."""
+        self.start()
+        self.run_instance()
+        self.remote.mute("w1@host")
+        self.workers.lines["w1"] = (TIMED_OUT, "a task goes on")
+        self.turn(INTERVAL * 5)
+        status = self.status()
+        self.assertEqual((status["state"], self.workers.stopped), ("unresponsive", []))
+        self.assertTrue(status["problems"][0].startswith("consumer-timeout: "))
+        self.workers.end("w1", status=1)
+        self.assertEqual(len(self.workers.started), 2)
+        self.assertEqual(self.status()["last_exit"]["reason"], "consumer-timeout")
+
+    def test_adopted_in_consumer_timeout(self) -> None:
+        """A branch that comes back adopts such a worker and leaves it alone too."""
+        self.declare(Instance(name="w1", app="foo", branch="b1"))
+        self.remote.node(BROKER, "w1@host")
+        self.remote.mute("w1@host")
+        self.workers.lines["w1"] = (TIMED_OUT, "a task goes on")
+        desired = self.supervisor._world.desired("w1")
+        assert desired is not None
+        self.workers.leave_running(desired)
+        self.start()
+        self.turn(INTERVAL * 3)
+        self.assertEqual((self.state(), self.workers.stopped), ("unresponsive", []))
+        self.remote.unmute("w1@host")
+        self.turn(2)
+        self.assertEqual((self.state(), self.status()["problems"]), ("running", []))
+
+    def test_consumer_timeout_without_end(self) -> None:
+        """When its tasks never end it is stopped after its grace, for that reason."""
+        self.start()
+        self.run_instance()
+        self.remote.mute("w1@host")
+        self.workers.lines["w1"] = (TIMED_OUT,)
+        self.turn(INTERVAL + 20)
+        self.clock.advance(Policy().consumer_timeout_grace)
+        self.turn(INTERVAL)
+        self.assertEqual(self.workers.stopped, ["w1"])
+        self.workers.end("w1", signal=9)
+        self.assertEqual(self.status()["last_exit"]["reason"], "consumer-timeout")
+
+    def test_silent(self) -> None:
+        """A worker that was replaced because it was silent is named so."""
+        self.start()
+        self.run_instance()
+        self.remote.mute("w1@host")
+        self.turn(INTERVAL + 30)
+        self.workers.end("w1", signal=9)
+        self.assertEqual(self.status()["last_exit"]["reason"], "unresponsive")
 
 
 class EventTests(SupervisorTestCase):
@@ -346,9 +517,7 @@ class EventTests(SupervisorTestCase):
         self.turn(0.5)
         self.change("w1", is_enabled=False)
         self.turn()
-        self.assertEqual(
-            self.kinds()[2:], ["queue-refused", "consumer-added", "autoscaled", "stopping"]
-        )
+        self.assertEqual(self.kinds()[2:], ["queue-refused", "consumer-added", "autoscaled", "stopping"])
         self.assertEqual(self.events.recorded[-1].document()["details"], {"reason": "disabled"})
 
     def test_outage(self) -> None:

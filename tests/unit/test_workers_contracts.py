@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from signal import SIGUSR1
 from typing import Any
 
 from twisted.internet.defer import Deferred, execute, succeed
@@ -10,11 +11,25 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.planning import Desired
+from cyme.workers.proc import Condition
+from cyme.workers.resources import Usage
 from cyme.workers.service import Workers
 from tests.contracts.launcher import make_launcher_tests
-from tests.contracts.workers import make_workers_tests
+from tests.contracts.workers import STACKS, make_workers_tests
 from tests.fakes.launcher import FakeLauncher
 from tests.fakes.workers import FakeWorkers
+
+#: How a worker is that could print its stacks.
+CATCHES = Condition("S", 1 << SIGUSR1 - 1)
+
+
+def printed(stacks: str) -> str:
+    """What Celery prints of one thread, in which `stacks` stands."""
+    rule = "=" * 49 + "\n"
+    return f"{stacks}{rule}LOCAL VARIABLES\n{rule}{{'password': 'secret'}}\n\n\n"
+
+
+USAGE = Usage(rss=50 << 20, cpu_seconds=1.0, processes=2, open_files=9, open_files_limit=1024)
 
 
 class OverFakeLauncher:
@@ -32,7 +47,14 @@ class OverFakeLauncher:
 
     def make(self) -> Workers:
         return Workers(
-            self.clock, self.launcher, self.root, celery_loglevel="INFO", env={}, in_thread=execute
+            self.clock,
+            self.launcher,
+            self.root,
+            celery_loglevel="INFO",
+            env={},
+            in_thread=execute,
+            condition=lambda pid: CATCHES,
+            measure=lambda pids: dict.fromkeys(pids, USAGE),
         )
 
     def advance(self, seconds: float) -> None:
@@ -53,6 +75,11 @@ class OverFakeLauncher:
         earlier.start(desired)
         earlier.release()
 
+    def print_stacks(self, name: str) -> None:
+        process = self.process(name)
+        Path(process.log).write_text("a line\n")
+        process.prints_on[SIGUSR1] = printed(STACKS)
+
     def write_log(self, name: str, lines: tuple[str, ...]) -> None:
         Path(self.process(name).log).write_text("".join(f"{line}\n" for line in lines))
 
@@ -70,6 +97,9 @@ class Faked(FakeWorkers):
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
+
+    def print_stacks(self, name: str) -> None:
+        self.stacks[name] = STACKS
 
     def write_log(self, name: str, lines: tuple[str, ...]) -> None:
         self.lines[name] = lines

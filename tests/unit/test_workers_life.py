@@ -46,7 +46,7 @@ class LifeTests(SynchronousTestCase):
     def test_ladder(self) -> None:
         """A worker that does not stop gets TERM, then QUIT, then its group is killed."""
         self.life.mark_running()
-        self.life.stop()
+        self.life.stop(None)
         self.expect(Phase.STOPPING, TERM)
         self.clock.advance(WARM - 0.1)
         self.expect(Phase.STOPPING, TERM)
@@ -58,25 +58,44 @@ class LifeTests(SynchronousTestCase):
         self.expect(Phase.STOPPING, TERM, QUIT, KILL)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_own_deadline(self) -> None:
+        """A stop may come with a deadline of its own."""
+        self.life.stop(300.0)
+        self.clock.advance(299.9)
+        self.expect(Phase.STOPPING, TERM)
+        self.clock.advance(0.1)
+        self.expect(Phase.STOPPING, TERM, QUIT)
+        self.life.over()
+
+    def test_sooner(self) -> None:
+        """A second stop brings the deadline forward, and never puts it off."""
+        self.life.stop(300.0)
+        self.life.stop(900.0)
+        self.life.stop(5.0)
+        self.life.stop(None)
+        self.clock.advance(5.0)
+        self.expect(Phase.STOPPING, TERM, QUIT)
+        self.life.over()
+
     def test_while_starting(self) -> None:
         """A worker that has not been heard of yet is stopped by the same ladder."""
-        self.life.stop()
+        self.life.stop(None)
         self.expect(Phase.STOPPING, TERM)
         self.life.over()
 
     def test_stop_again(self) -> None:
         """Another stop neither repeats a signal nor moves a deadline, on any rung."""
         expected = [TERM]
-        self.life.stop()
+        self.life.stop(None)
         for timeout, signal in ((WARM, QUIT), (COLD, KILL)):
             self.clock.advance(timeout / 2)
-            self.life.stop()
+            self.life.stop(None)
             self.life.mark_running()
             self.expect(Phase.STOPPING, *expected)
             self.clock.advance(timeout / 2)
             expected.append(signal)
             self.expect(Phase.STOPPING, *expected)
-        self.life.stop()
+        self.life.stop(None)
         self.life.mark_running()
         self.expect(Phase.STOPPING, *expected)
 
@@ -92,7 +111,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_hurry_on_the_ladder(self) -> None:
         """A hurry ends the warm rung; the deadline of the cold one counts from then."""
-        self.life.stop()
+        self.life.stop(None)
         self.clock.advance(WARM - 1)
         self.life.hurry()
         self.expect(Phase.STOPPING, TERM, QUIT)
@@ -105,13 +124,13 @@ class LifeTests(SynchronousTestCase):
         """When it is over, on whichever rung, no deadline is left and no signal is sent any more."""
         for steps in ((), (WARM,), (WARM, COLD)):
             self.setUp()
-            self.life.stop()
+            self.life.stop(None)
             for step in steps:
                 self.clock.advance(step)
             signals = list(self.process.signals)
             self.life.over()
             self.assertEqual(self.clock.getDelayedCalls(), [])
-            self.life.stop()
+            self.life.stop(None)
             self.life.hurry()
             self.life.mark_running()
             self.life.over()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from signal import SIGKILL, SIGQUIT, SIGTERM
+from typing import Any
 
-from twisted.internet.defer import execute
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.planning import Exit
+from cyme.workers.resources import Usage
 from cyme.workers.service import Workers
 from tests.contracts.workers import desired
 from tests.fakes.launcher import FakeHandle, FakeLauncher, FakeProcess
@@ -26,6 +29,7 @@ class ServiceTestCase(SynchronousTestCase):
         self.root = Path(self.mktemp())
         self.root.mkdir()
         self.ended: list[tuple[str, Exit]] = []
+        self.usages: dict[int, Usage] = {}
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
         self.workers = self.make()
 
@@ -39,14 +43,73 @@ class ServiceTestCase(SynchronousTestCase):
             warm_timeout=60.0,
             cold_timeout=10.0,
             in_thread=execute,
+            measure=self.measure,
         )
         workers.subscribe(ready=lambda name: None, ended=lambda name, exit: self.ended.append((name, exit)))
         self.addCleanup(workers.release)
         return workers
 
+    def measure(self, pids: Collection[int]) -> Mapping[int, Usage]:
+        return {pid: self.usages[pid] for pid in pids if pid in self.usages}
+
     def start(self, name: str = "w1") -> FakeProcess:
         self.workers.start(desired(name))
         return self.launcher.launched[-1]
+
+
+class ResourcesTests(ServiceTestCase):
+    """What workers take."""
+
+    def use(self, process: FakeProcess, cpu_seconds: float) -> None:
+        """Have a worker have taken so much processor time."""
+        self.usages[process.pid] = Usage(
+            rss=1 << 20, cpu_seconds=cpu_seconds, processes=2, open_files=9, open_files_limit=None
+        )
+
+    def percent(self, name: str = "w1") -> float | None:
+        found = self.successResultOf(self.workers.resources())
+        return found[name].cpu_percent
+
+    def test_percent(self) -> None:
+        """The share of a processor is that since the measurement before, and never negative."""
+        worker = self.start()
+        self.use(worker, 3.0)
+        self.assertIsNone(self.percent())
+        self.clock.advance(10)
+        self.use(worker, 8.0)
+        self.assertEqual(self.percent(), 50.0)
+        self.clock.advance(10)
+        self.use(worker, 6.0)
+        self.assertEqual(self.percent(), 0.0)
+
+    def test_same_moment(self) -> None:
+        """Where no time has passed there is no share to tell."""
+        self.use(self.start(), 3.0)
+        self.percent()
+        self.assertIsNone(self.percent())
+
+    def test_gone(self) -> None:
+        """A worker that could not be measured is left out, the others are not."""
+        self.start("w1")
+        self.use(self.start("w2"), 1.0)
+        self.assertEqual(list(self.successResultOf(self.workers.resources())), ["w2"])
+
+    def test_replaced_meanwhile(self) -> None:
+        """What was measured of a worker is not told of the one that has replaced it meanwhile."""
+        waiting: list[Deferred[Any]] = []
+
+        def in_thread(run: Any) -> Deferred[Any]:
+            waiting.append(Deferred())
+            return waiting[-1].addCallback(lambda _: run())
+
+        first = self.start()
+        self.use(first, 1.0)
+        self.workers._in_thread = in_thread
+        asked = self.workers.resources()
+        first.end(0)
+        self.use(self.start(), 1.0)
+        waiting[0].callback(None)
+        self.assertEqual(self.successResultOf(asked), {})
 
 
 class StartTests(ServiceTestCase):

@@ -25,3 +25,11 @@ def wait_for(path, until):
     while not os.path.exists(until):
         time.sleep(0.05)
     leave(path + ".ended", "ended")
+
+
+@app.task
+def eat(path, until, mebibytes):
+    """Take memory and keep it until a file is there, as `wait_for` does."""
+    eaten = bytearray(os.urandom(1) * (mebibytes << 20))
+    wait_for(path, until)
+    return len(eaten)

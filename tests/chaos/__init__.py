@@ -1,0 +1,1 @@
+"""What is known to go wrong, against real workers and a private broker."""
