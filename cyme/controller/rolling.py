@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyme.actors import ANSWER_WITHIN
+from cyme.asking import WHO_MOST, Asker, asked_by
 from cyme.controller.turns import (
     DELETED,
     Failed,
@@ -104,14 +105,16 @@ class Rolling(Service):
         watches = self._watches.setdefault(rollout.app, {})
         for key in watches.keys() - wanted:
             watches.pop(key).cancel()
-        for key in wanted - watches.keys():
-            watch = Deferred.fromCoroutine(self._watch(rollout, key[1]))
-            watches[key] = watch.addErrback(self._broke, rollout.app)
+        # What follows from the rollout was not asked for by whoever changed it now.
+        with asked_by(Asker(f"rollout {rollout.id}"[:WHO_MOST])):
+            for key in wanted - watches.keys():
+                watch = Deferred.fromCoroutine(self._watch(rollout, key[1]))
+                watches[key] = watch.addErrback(self._broke, rollout.app)
+            if mine and len(wanted) < rollout.parallel and (rollout.waiting or not wanted):
+                # A person has edited it.
+                self._go_on(rollout, None, None)
         if not watches:
-            del self._watches[rollout.app]
-        if mine and len(wanted) < rollout.parallel and (rollout.waiting or not wanted):
-            # A person has edited it.
-            self._go_on(rollout, None, None)
+            self._watches.pop(rollout.app, None)
 
     async def _watch(self, rollout: Rollout, turn: Turn) -> None:
         """Wait until a turn is over, however it ends, and have that written."""

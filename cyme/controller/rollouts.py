@@ -13,6 +13,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from cyme.actors import verb
+from cyme.asking import asker
 from cyme.controller.deferring import returns_deferred
 from cyme.controller.instances import WAIT_MOST
 from cyme.controller.parameters import seconds, whole
@@ -96,7 +97,7 @@ class Rollouts:
                 branch=self._branch_id,
                 parallel=parallel,
                 timeout=patience,
-                asked_by=f"branch {self._branch_id}",
+                asked_by=asker().who,
                 asked_at=now,
                 waiting=tuple(one.name for one in self._catalogue.instances(app)),
             )

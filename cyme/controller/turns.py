@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import evolve, frozen
 
+from cyme.asking import asker
 from cyme.declarations import Declaration, Instance, Rollout, Turn
 
 if TYPE_CHECKING:
@@ -183,8 +184,8 @@ def record(events: IEvents, before: Rollout | None, after: Rollout) -> None:
 
     :param before: None for a rollout that has just begun.
     """
+    who = asker().who
     for kind, name, details in _news(before, after):
-        who = after.asked_by if kind == "restart-began" else f"rollout {after.id}"
         events.record(kind, app=after.app, instance=name, who=who, rollout=after.id, **details)
 
 

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.actors import Actors
+from cyme.asking import Asker, asked_by
 from cyme.bus.local import LocalBus
 from cyme.catalogue import Catalogue
 from cyme.controller.facade import make_controller
@@ -472,7 +473,8 @@ class EventTests(RollingCase):
     def test_story(self) -> None:
         """It tells who was restarted when, who was passed over, and how it ended."""
         self.change("w2", is_enabled=False)
-        self.begin()
+        with asked_by(Asker("http ::1")):
+            self.begin()
         self.come_back("w1")
         self.come_back("w3")
         found = [one for one in self.branch.events.recorded if "restart" in one.kind]
@@ -488,8 +490,12 @@ class EventTests(RollingCase):
                 ("restart-finished", None),
             ],
         )
-        self.assertEqual((found[0].app, found[0].who), ("foo", "branch b1"))
-        self.assertEqual(found[1].who, f"rollout {self.branch.rollout.id}")
+        rollout = self.branch.rollout
+        self.assertEqual((found[0].app, found[0].who, rollout.asked_by), ("foo", "http ::1", "http ::1"))
+        self.assertEqual({one.who for one in found[2:]}, {f"rollout {rollout.id}"})
+        changes = [one for one in self.branch.events.recorded if one.instance == "w3"]
+        declared = [one.who for one in changes if one.kind.startswith("instance-")]
+        self.assertEqual(declared[-1], f"rollout {rollout.id}")
 
     def test_ends(self) -> None:
         """It tells why a rollout halted, and that one was called off."""
