@@ -1,4 +1,4 @@
-"""The verbs of Cyme: `branches`, `apps`, `instances`, `queues`, for HTTP and for Python.
+"""The verbs of Cyme: `branches`, `apps`, `instances`, `queues`, `events`, for HTTP and for Python.
 
 From Python, without HTTP, with the parts that `cyme.tap` puts together::
 
@@ -13,6 +13,8 @@ From Python, without HTTP, with the parts that `cyme.tap` puts together::
     await controller.instances.set_autoscale("foo", "w1", max=4)
     controller.apps.all()                                # ["foo"]
     await controller.apps.delete("foo")
+    with asked_by(Asker("nightly job")):                 # else the why-log says "controller"
+        controller.apps.add("bar")
 
 Reads of what is declared (`all`, `get`, `autoscale`) answer at once; `instances.get` answers with
 a Deferred where another branch owns the instance. Everything else returns a Deferred, and has
@@ -20,9 +22,11 @@ been stored when that fires. What can't be done fails it with one of `cyme.error
 nothing was changed. Answers are JSON-able; parameters are those of the HTTP interface, as
 Python's own types, and None means "not given".
 
-`apps`, `queues`, `branches`, `instances` and `rollouts` are the asker's side; `owner` is the actor on the
-branch that runs an instance, `rolling` what carries rolling restarts out; `turns`, `names`, `parameters`,
-`queueoptions` and `workerarguments` say, without any I/O, what follows and what is allowed.
+`apps`, `queues`, `branches`, `instances` and `rollouts` are the asker's side; `owner` is the actor on
+the branch that runs an instance, `rolling` what carries rolling restarts out; `history` and
+`following` tell of the why-log, `changes` writes the declarations' part of it, with who asked
+(`cyme.asking`); `turns`, `names`, `parameters`, `queueoptions` and `workerarguments` say, without
+any I/O, what follows and what is allowed.
 """
 
 from cyme.controller.facade import Controller, make_controller

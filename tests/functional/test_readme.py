@@ -28,12 +28,13 @@ STATUSES = {
 
 
 def commands(section: str) -> list[str]:
-    """The curl commands of a section of the README."""
+    """The curl commands of a section of the README, without those whose answer never ends."""
     text = README.read_text()
     start = text.index(f"\n{section}\n=")
     following = re.search(r"\n\n\n[^\n]+\n=+\n", text[start + 2 :])
     end = start + 2 + following.start() if following else len(text)
-    return re.findall(r"^    \$ (curl .*)$", text[start:end], re.MULTILINE)
+    found = re.findall(r"^    \$ (curl .*)$", text[start:end], re.MULTILINE)
+    return [command for command in found if " -N " not in command]
 
 
 def run(command: str, url: str) -> tuple[int, Any]:

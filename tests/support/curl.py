@@ -24,7 +24,7 @@ class Curl(ProcessProtocol):
     """
 
     def __init__(self, test: TestCase, url: str, **headers: str) -> None:
-        self.output = b""
+        self.output = bytearray()
         self.status: int | None = None
         self._ended: Deferred[None] = Deferred()
         argv = ["curl", "--silent", "--show-error", "--no-buffer", "-H", "Accept: text/event-stream", url]
