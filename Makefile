@@ -6,23 +6,30 @@ ARGS ?=
 # How many tests run side by side; each job has a RabbitMQ of its own.
 JOBS ?= 2
 TESTS ?= tests
+# Of `make chaos`: seconds, the seed (none: a random one), the longest outage of the broker in seconds.
+SECONDS ?= 600
+SEED ?=
+OUTAGE ?= 10
 
 # Without PYTHONPATH: what lies there would count as installed.
 PIP = env -u PYTHONPATH $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit rabbitmq clean
+.PHONY: help run test lint unit chaos rabbitmq clean
 
 help:
 	@echo "make run     start a branch; options in ARGS, e.g. make run ARGS='-D instances --http 127.0.0.1:8001'"
 	@echo "make test    everything that is checked: lint and all tests (installs RabbitMQ if there is none)"
 	@echo "make unit    only the tests that need no broker and no process"
+	@echo "make chaos   kill and freeze workers, branch and broker at random under load, for SECONDS"
 	@echo "make lint    ruff and mypy"
 	@echo "make clean   remove what these made, $(VENV) included; keeps what branches stored"
 	@echo
 	@echo "PYTHON=...   the Python to use, 3.10 or later (now: $(PYTHON))"
 	@echo "TESTS=...    what 'make test' runs, e.g. tests.functional.test_packaging (now: $(TESTS))"
 	@echo "JOBS=...     tests run side by side (now: $(JOBS))"
+	@echo "SECONDS=... SEED=... OUTAGE=...  of make chaos: how long, what at random (printed at its start),"
+	@echo "             the broker's longest outage (now: SECONDS=$(SECONDS) OUTAGE=$(OUTAGE))"
 
 run: $(VENV)/.installed
 	exec $(VENV)/bin/twistd -n --pidfile= cyme $(ARGS)
@@ -33,6 +40,9 @@ test: lint rabbitmq
 
 unit: $(VENV)/.installed-for-tests
 	$(VENV)/bin/trial tests.unit
+
+chaos: $(VENV)/.installed-for-tests rabbitmq
+	$(VENV)/bin/python -m tests.chaos.storm --seconds $(SECONDS) --outage $(OUTAGE) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.installed-for-tests
 	@echo "== ruff"

@@ -330,9 +330,11 @@ class IRemoteControl(Interface):
         """Send one broadcast to `nodes` and collect the answers.
 
         Fires with node name -> answer as soon as all have answered, at the latest after
-        `timeout` seconds with those that came. No connection is waited for.
+        `timeout` seconds with those that came. When none came it fires a little later, once it
+        is sure that the broker would have brought them. No connection is waited for.
 
-        :raises BrokerAway: at once when the broker can't be reached now.
+        :raises BrokerAway: at once when the broker can't be reached now; in the end when nobody
+            answered and the broker turns out to be silent too.
         """
 
     def declare(broker: str, queue: ConsumedQueue) -> Deferred[bool]:

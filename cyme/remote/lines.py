@@ -7,11 +7,16 @@ so that a question ends on time even when the thread hangs in a call to a broker
 Dictionaries that both threads use are only changed by single operations (`d[k] = v`, `pop`);
 a question's answers are read by the reactor only after the thread let go of it, or after
 `forget`, and then as a copy.
+
+Note [Proof]: a broker that froze is as silent as a worker that died, and nobody is to take the
+one for the other (failure-modes F13, F26). So a question that nobody answered in its time has an
+answer only when the broker has brought a message of our own: none, or `BrokerAway`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
@@ -87,6 +92,7 @@ class Line:
     _retry: IDelayedCall | None = field(default=None, init=False)
     _next_echo: IDelayedCall | None = field(default=None, init=False)
     _echoing: bool = field(default=False, init=False)
+    _unproven: list[Deferred[dict[str, Any]]] = field(factory=list, init=False)
     _closing: bool = field(default=False, init=False)
     _gone: list[Deferred[None]] = field(factory=list, init=False)
 
@@ -201,7 +207,7 @@ class Line:
     def _submit(
         self, session: ISession, question: Question, envelope: Envelope, timeout: float
     ) -> Deferred[dict[str, Any]]:
-        fired: Deferred[dict[str, Any]] = Deferred(lambda _: self._cancelled(question))
+        fired: Deferred[dict[str, Any]] = Deferred(partial(self._cancelled, question))
         deadline = self.reactor.callLater(timeout, self._timed_out, question)
         self._waiting[question.ticket] = _Waiting(question, session, fired, deadline)
         session.submit(question, envelope)
@@ -216,18 +222,22 @@ class Line:
                 waiting.deadline.cancel()
         return waiting
 
-    def _cancelled(self, question: Question) -> None:
+    def _cancelled(self, question: Question, fired: Deferred[dict[str, Any]]) -> None:
         self._drop(question)
+        if fired in self._unproven:
+            self._unproven.remove(fired)
 
     def _timed_out(self, question: Question) -> None:
         waiting = self._drop(question)
         if waiting is None:
             return
         answers = question.answers.copy()
-        if not answers and ECHO not in question.missing:
-            # Either nobody is there who could answer, or the broker is not.
+        if answers or ECHO in question.missing or waiting.session is not self._session:
+            waiting.fired.callback(answers)
+        else:
+            # Either nobody is there who could answer, or the broker is not: see Note [Proof].
+            self._unproven.append(waiting.fired)
             self._echo(False)
-        waiting.fired.callback(answers)
 
     def _echo(self, again: bool) -> None:
         """See whether the broker brings us a message of our own.
@@ -250,6 +260,9 @@ class Line:
         if not answers and session is self._session:
             session.stop()
             self._lost(f"it has not brought a message within {ECHO_TIMEOUT:g} s")
+        unproven, self._unproven = self._unproven, []
+        for fired in unproven:
+            fired.callback({})
 
     def _lost(self, problem: str) -> None:
         """The broker is away: tell, and try again later."""
@@ -276,6 +289,9 @@ class Line:
         for waiting in list(self._waiting.values()):
             if self._drop(waiting.question) is not None:
                 waiting.fired.errback(self.away())
+        unproven, self._unproven = self._unproven, []
+        for fired in unproven:
+            fired.errback(self.away())
 
     def _cancel_calls(self) -> None:
         for call in (self._retry, self._next_echo):

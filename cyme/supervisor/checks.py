@@ -222,6 +222,8 @@ class Checks:
         if not asked or not self._remote.reachable(broker):
             return
         nodes = [one.node for one in asked]
+        # A worker that ended meanwhile leaves its answer to nobody: its successor has said nothing.
+        before = self._workers.processes()
         watched = [one.node for one in asked if closely or one.stall_timeout is not None]
         try:
             pings, queues, stats, active, reserved = await self._questions.round(
@@ -236,7 +238,11 @@ class Checks:
         silent: list[str] = []
 
         def take_note() -> Iterator[None]:
+            living = self._workers.processes()
             for one in asked:
+                was, now_there = before.get(one.name), living.get(one.name)
+                if was is None or now_there is None or was.pid != now_there.pid:
+                    continue
                 tracked = self._world.track(one.name)
                 answers = [replies.get(one.node) for replies in (queues, stats, active, reserved)]
                 if one.node in pings or any(answer is not None for answer in answers):

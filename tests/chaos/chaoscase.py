@@ -1,4 +1,18 @@
-"""What the tests of failures share: a broker that may be broken, and proof of who lived through it."""
+"""What the tests of failures share: a broker that may be broken, and proof of who lived through it.
+
+Where the failures that were seen are tried, by their rows in the list of failure modes:
+
+    F3   a declaration that kills workers            test_declarations
+    F4, F11, F12   exits that are no crash           test_exits
+    F6   a range that makes no sense                 test_pools
+    F7   a pool that can't grow, or can't answer     test_pools
+    F9   kill -9 of a worker, and what it leaves     test_death
+    F10  kill -9 of the branch                       functional.test_supervision (adopts), test_death
+    F13  the broker away, stopped or frozen          test_outages
+    F16  connections lost, consumers changed         test_outages
+    F26  a frozen worker                             test_frozen, functional.test_supervision (stopped)
+    all of it at once                                test_storm, and `make chaos`
+"""
 
 from __future__ import annotations
 
@@ -15,13 +29,18 @@ from tests.support.rabbitmq import breakable_rabbitmq
 from tests.support.waiting import eventually
 
 #: Seconds for which nothing is judged after the broker came back, in these tests.
-HOLD_OFF = 6.0
+HOLD_OFF = 4.0
 
 
 class ChaosCase(BranchTestCase):
     """A branch, its workers, and a RabbitMQ node that the test may stop, kill and freeze."""
 
-    options = (*BranchTestCase.options, "--wait-after-broker-revived", str(HOLD_OFF))
+    # A branch takes no broker that is away, however long, for a dead part of its own.
+    options = (
+        *BranchTestCase.options,
+        *("--wait-after-broker-revived", str(HOLD_OFF)),
+        *("--hang-limit", "12"),
+    )
 
     def branch_broker(self) -> str:
         self.broker = breakable_rabbitmq()

@@ -30,11 +30,11 @@ PATIENCE = 20.0
 class Lookout:
     """Compares what is with what was declared.
 
-    :param client: gives the HTTP client of the branch.
+    :param client: of the branch, wherever that is now.
     :param say: told what is not as declared yet, now and then.
     """
 
-    def __init__(self, model: Model, client: Callable[[], Client], say: Callable[[str], None]) -> None:
+    def __init__(self, model: Model, client: Client, say: Callable[[str], None]) -> None:
         self._model = model
         self._client = client
         self._say = say
@@ -70,10 +70,10 @@ class Lookout:
         return "it has just changed" if found is None and self._model.version(name) != version else found
 
     async def _difference(self, name: str) -> str | None:
-        answer = await self._client().get(f"/{APP}/instances/{name}/", timeout=PATIENCE)
+        answer = await self._client.get(f"/{APP}/instances/{name}/", timeout=PATIENCE)
         if answer.status not in (200, 404):
             return f"{answer.status} {answer.text}"
-        details = answer.json if answer.status == 200 else None
+        details: Any = answer.json if answer.status == 200 else None
         declared = Declared.read(details) if answer.status == 200 else None
         possible = self._model.possible(name)
         if declared not in possible:
@@ -89,12 +89,12 @@ class Lookout:
 
     async def _difference_of_worker(self, name: str, declared: Declared) -> str | None:
         """Compare what the worker itself says."""
-        answer = await self._client().get(f"/{APP}/instances/{name}/queues/", timeout=PATIENCE)
+        answer = await self._client.get(f"/{APP}/instances/{name}/queues/", timeout=PATIENCE)
         if answer.status != 200:
             return f"asked for its queues: {answer.status} {answer.text}"
         if set(answer.json) != {f"dq.{name}", *declared.queues}:
             return f"consumes from {sorted(answer.json)}, and not from {sorted(declared.queues)}"
-        answer = await self._client().get(f"/{APP}/instances/{name}/stats/", timeout=PATIENCE)
+        answer = await self._client.get(f"/{APP}/instances/{name}/stats/", timeout=PATIENCE)
         stats = answer.json.get("stats") if answer.status == 200 else None
         if stats is None:
             return f"asked for its stats: {answer.status} {answer.text}"
@@ -118,8 +118,9 @@ def said_by_celery(url: str, expected: int) -> dict[str, tuple[set[str], tuple[i
     """
     app = Celery("lookout", broker=url, set_as_current=False)
     with app:
-        inspect = app.control.inspect(timeout=5.0, limit=expected + 1)
-        queues, stats = inspect.active_queues() or {}, inspect.stats() or {}
+        inspect: Any = app.control.inspect(timeout=5.0, limit=expected + 1)
+        queues: dict[str, Any] = inspect.active_queues() or {}
+        stats: dict[str, Any] = inspect.stats() or {}
     return {
         node: (
             {queue["name"] for queue in queues[node]},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -103,7 +103,7 @@ class Writer:
     """Writes to instances that nobody else writes to, one write at a time.
 
     :param names: the names of its instances.
-    :param client: gives the HTTP client of the branch.
+    :param client: of the branch, wherever that is now.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Writer:
         model: Model,
         names: Sequence[str],
         queues: Sequence[str],
-        client: Callable[[], Client],
+        client: Client,
         chance: random.Random,
         *,
         pause: float,
@@ -148,7 +148,7 @@ class Writer:
         if len(possible) == 1:
             return True
         try:
-            answer = await self._client().get(f"/{APP}/instances/{name}/", timeout=PATIENCE)
+            answer = await self._client.get(f"/{APP}/instances/{name}/", timeout=PATIENCE)
         except Exception:
             return False
         if answer.status not in (200, 404):
@@ -163,7 +163,7 @@ class Writer:
         before = self._model.possible(name)
         self._model.begin(name, write.value)
         try:
-            answer: Answer = await self._client().ask(
+            answer: Answer = await self._client.ask(
                 write.method, f"/{APP}/instances/{write.path}", timeout=PATIENCE, **write.arguments
             )
         except Exception:

@@ -78,15 +78,12 @@ class Storm:
         self._say = say
         self._options = options
         self._patience = patience
-        self._began = reactor.seconds()
 
     async def run(self) -> list[str]:
         """Go through it; what is wrong in the end, a line each."""
         await self._set_up()
         writers = [
-            Writer(
-                self.model, names, QUEUES, lambda: self._client, self._chance(f"writes {names}"), pause=1.0
-            )
+            Writer(self.model, names, QUEUES, self._client, self._chance(f"writes {names}"), pause=1.0)
             for names in NAMES
         ]
         writing = gatherResults(
@@ -94,7 +91,7 @@ class Storm:
         )
         self._stream.start()
         try:
-            wrong = await self._rage()
+            wrong = await self._rage(writing)
             for writer in writers:
                 writer.stop()
             await writing
@@ -122,7 +119,7 @@ class Storm:
         await self._client.put(f"/{APP}/", json={"celery_app": "proj.celery:app"})
         for queue in QUEUES:
             await self._client.put(f"/{APP}/queues/{queue}/")
-        self._lookout = Lookout(self.model, lambda: self._client, self._say)
+        self._lookout = Lookout(self.model, self._client, self._say)
         self._stream = TaskStream(
             self._url, QUEUES, os.path.join(folder, "done"), self._chance("tasks"), pause=0.2
         )
@@ -143,11 +140,14 @@ class Storm:
 
     # -- faults ----------------------------------------------------------------------
 
-    async def _rage(self) -> list[str]:
-        """Make faults until the time is over; what was never made good, if anything."""
+    async def _rage(self, writing: Deferred[Any]) -> list[str]:
+        """Make faults until the time is over, or the writers find something wrong.
+
+        :return: what was never made good, if anything.
+        """
         chance = self._chance("rounds")
         until = reactor.seconds() + self._seconds
-        while reactor.seconds() < until:
+        while reactor.seconds() < until and not writing.called:
             await deferLater(reactor, chance.uniform(0.5, 3.0))
             fault = await self._fault()
             if fault is None:
@@ -161,8 +161,8 @@ class Storm:
             over = reactor.seconds()
             wrong = await self._lookout.until_as_declared(names, self._patience)
             if wrong:
-                return [f"not as declared {self._patience:g} s after {kind}: {name}: {how}"
-                        for name, how in wrong.items()]  # fmt: skip
+                story = f"not as declared {self._patience:g} s after {kind}"
+                return [f"{story}: {name}: {how}" for name, how in wrong.items()]
             self.times[kind].append(reactor.seconds() - over)
             self._say(f"  as declared after {reactor.seconds() - over:.2f} s; {self._counts()}")
         return []
@@ -337,7 +337,7 @@ async def play(arguments: argparse.Namespace, cleanups: Cleanups) -> int:
 def main() -> int:
     arguments = read_arguments()
     print(f"seed {arguments.seed}, {arguments.seconds:g} s", flush=True)
-    status = [1]
+    status = [1]  # until it is known better
     cleanups = Cleanups()
 
     def begin() -> None:
@@ -359,7 +359,9 @@ def main() -> int:
 
         def interrupted() -> Deferred[Any]:
             # By Ctrl-C, unless it has ended: what it has started ends first.
-            playing.cancel()
+            if not playing.called:
+                status[0] = 130
+                playing.cancel()
             return Deferred.fromCoroutine(cleanups.run())
 
         playing.addBoth(ended)

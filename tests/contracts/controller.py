@@ -70,9 +70,7 @@ def make_controller_tests(
             for step in (following.resume, following.pause, following.look, following.stop):
                 step()
             self.assertGreaterEqual(following.position, 0)
-            self.refused(
-                NoSuchInstance, follow, None, "w9", deliver=lambda event: None, failed=lambda: None
-            )
+            self.refused(NoSuchInstance, follow, None, "w9", deliver=lambda event: None, failed=lambda: None)
 
         def test_apps(self) -> None:
             """Apps are added, listed by name, shown and removed."""

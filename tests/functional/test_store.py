@@ -183,7 +183,7 @@ class SQLiteTests(TestCase):
             ("done = '[1]'", "done"),
             ("done = '{}'", "done"),
             ("skipped = '[[\"w1\"]]'", "skipped"),
-            ("under_way = '[[\"w1\", \"2\", 3]]'", "under_way"),
+            ('under_way = \'[["w1", "2", 3]]\'', "under_way"),
             ("under_way = '[[\"w1\", 2, Infinity]]'", "under_way"),
             ("under_way = '[[\"\\udc80\", 2, 3]]'", "under_way"),
             ("parallel = 'all'", "parallel"),

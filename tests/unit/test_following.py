@@ -321,9 +321,7 @@ class InterleavingTests(SynchronousTestCase):
         log.store("w1", "w2")
         log.held = []
         reader = Reader()
-        asked = Deferred.fromCoroutine(
-            followers.follow(instance, since, reader.deliver, reader.failed)
-        )
+        asked = Deferred.fromCoroutine(followers.follow(instance, since, reader.deliver, reader.failed))
         begun: list[Following] = []
         asked.addCallback(begun.append)
         names = ["w1", "w2", None]

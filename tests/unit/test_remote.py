@@ -315,11 +315,12 @@ class RemoteControlTests(SynchronousTestCase):
         session = self.connected()
         asked = self.ask("a")
         self.clock.advance(3)
-        self.assertEqual(self.successResultOf(asked), {})
         _, echo = session.sent[-1]
         self.assertEqual((echo.exchange, echo.routing_key), ("reply.celery.pidbox", "key"))
+        self.assertNoResult(asked)
         self.assertTrue(self.remote.reachable(BROKER))
         self.clock.advance(ECHO_TIMEOUT)
+        self.failureResultOf(asked, BrokerAway)
         self.assertFalse(self.remote.reachable(BROKER))
         self.assertTrue(session.stopped)
         session.listener.ended(session, "it was closed")
@@ -329,12 +330,15 @@ class RemoteControlTests(SynchronousTestCase):
     def test_broker_that_echoes(self) -> None:
         """A broker that brings the message back stays reachable; one look at a time is enough."""
         session = self.connected()
-        self.ask("a", timeout=1)
-        self.ask("b", timeout=2)
+        asked = [self.ask("a", timeout=1), self.ask("b", timeout=2)]
+        given_up = self.ask("c", timeout=2)
         self.clock.advance(1)
         self.clock.advance(1)
-        self.assertEqual(len(session.sent), 3)
+        self.assertEqual(len(session.sent), 4)
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
         session.reply('{"": {"ok": "echo"}}')
+        self.assertEqual([self.successResultOf(one) for one in asked], [{}, {}])
         self.clock.advance(ECHO_TIMEOUT)
         self.assertTrue(self.remote.reachable(BROKER))
 

@@ -697,6 +697,23 @@ class ConsumerTests(SupervisorTestCase):
         self.successResultOf(settled)
 
 
+class SuccessorTests(SupervisorTestCase):
+    """Answers that come when who gave them is gone."""
+
+    def test_late_answer(self) -> None:
+        """What a worker said is not credited to the one that has replaced it meanwhile."""
+        self.start()
+        self.run_instance()
+        self.run_instance("w2")
+        self.remote.mute("w2@host")
+        self.turn(INTERVAL - 1)
+        self.remote.delay = 2.0
+        self.turn(2.0)
+        self.workers.end("w1", signal=9)
+        self.turn(2.5)
+        self.assertIsNone(self.status("w1")["last_pong"])
+
+
 class SilenceTests(SupervisorTestCase):
     """Workers that do not answer, and brokers that are away."""
 
