@@ -430,8 +430,10 @@ class ISupervisor(Interface):
         :raises NoDump: when the worker printed none within `timeout` seconds.
         """
 
-    def declare(name: str, queue: str) -> Deferred[None]:
+    def declare(name: str, queue: str) -> Deferred[bool]:
         """Try an app's queue declaration on the broker of an instance, before it is consumed from.
+
+        Fires with whether it could be tried, see `IRemoteControl.declare`.
 
         :raises DeclarationMismatch, InvalidDeclaration, BrokerAway: see `IRemoteControl.declare`.
         """

@@ -18,6 +18,9 @@ _OK = b'{"ok": "ok"}\n'
 #: The verdicts with which a load balancer need not look elsewhere.
 HEALTHY = frozenset({"ok", "starting", "draining"})
 
+#: Said where the declaration of a queue is not tried before a worker hears of it.
+UNTRIED = "not tried: the broker's transport has no declarations"
+
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 
@@ -72,8 +75,10 @@ def done(request: Request, _: object) -> bytes:
     return _answer(request, 200, _OK)
 
 
-def linked(request: Request, _: object) -> bytes:
-    """201 for a relation that was made between two things."""
+def consuming(request: Request, tried: bool | None) -> bytes:
+    """201 for a consumer; says so where its declaration could not be tried on the broker first."""
+    if tried is False:
+        return _json(request, 201, {"ok": "ok", "declaration": UNTRIED})
     return _answer(request, 201, _OK)
 
 

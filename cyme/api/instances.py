@@ -236,7 +236,7 @@ ROUTES = (
         verb=lambda controller, name, queue, app=None, **given: controller.instances.consume(
             app, name, queue, **given
         ),
-        answer=answers.linked,
+        answer=answers.consuming,
         scheduled=answers.scheduled,
         answers=((201, "it consumes from it"),),
         awaits=True,

@@ -329,15 +329,17 @@ class Instances:
         return await self._at_owner(app, name, "consumers")
 
     @returns_deferred
-    async def consume(self, app: str | None, name: str, queue: str, *, wait: float = 5.0) -> None:
+    async def consume(self, app: str | None, name: str, queue: str, *, wait: float = 5.0) -> Any:
         """Have the instance consume from a queue of its app.
 
         :param wait: seconds to wait until the worker does.
+        :return: fires with whether the declaration was tried on the broker first: False where its
+            transport has no declarations, None for a disabled instance.
         :raises NoSuchApp, NoSuchInstance, NoSuchQueue: when one of them is unknown.
         :raises DeclarationMismatch, InvalidDeclaration, BrokerAway: when the broker can't make
             the queue, or be asked; nothing is changed.
         """
-        await self._at_owner(app, name, "consume", wait=wait, queue=text("queue", queue))
+        return await self._at_owner(app, name, "consume", wait=wait, queue=text("queue", queue))
 
     @returns_deferred
     async def cancel(self, app: str | None, name: str, queue: str, *, wait: float = 5.0) -> None:

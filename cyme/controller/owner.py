@@ -217,14 +217,13 @@ class InstanceActor:
         return {queue["name"]: queue for queue in queues}
 
     @verb("wait")
-    async def consume(self, name: str, *, queue: str, wait: float) -> None:
-        """Have an instance consume from a queue of its app."""
+    async def consume(self, name: str, *, queue: str, wait: float) -> bool | None:
+        """Have an instance consume from a queue of its app; answers with whether that was tried out."""
         instance = self._instance(name)
         self._require_shared(instance, queue)
         self._require_queue(instance.app, queue)
-        if instance.is_enabled:
-            # The broker's refusal, if any, comes before anything is stored (failure-modes F3).
-            await self._supervisor.declare(name, queue)
+        # The broker's refusal, if any, comes before anything is stored (failure-modes F3).
+        tried = await self._supervisor.declare(name, queue) if instance.is_enabled else None
 
         def decide() -> list[Declaration]:
             instance = self._instance(name)
@@ -235,6 +234,7 @@ class InstanceActor:
 
         (changed,) = await self._catalogue.change(decide)
         await self._settle(changed, wait)
+        return tried
 
     @verb("wait")
     async def cancel(self, name: str, *, queue: str, wait: float) -> None:

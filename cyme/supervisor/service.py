@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from cyme.declarations import App, Declaration, Instance, Queue, Rollout
-from cyme.errors import BrokerAway, NoProcess, NoSuchInstance, NoSuchQueue
+from cyme.errors import BrokerAway
 from cyme.exits import Reason
 from cyme.interfaces import ISupervisor
 from cyme.planning import (
@@ -51,12 +51,12 @@ from cyme.planning import (
 from cyme.supervisor.checks import Checks
 from cyme.supervisor.delays import Delays
 from cyme.supervisor.endings import Endings
+from cyme.supervisor.enquiries import Enquiries
 from cyme.supervisor.executing import Executor, StepFailed
-from cyme.supervisor.health import Evidence, health_of
 from cyme.supervisor.hearing import answered
 from cyme.supervisor.oomkills import OomWatch
 from cyme.supervisor.questions import Questions
-from cyme.supervisor.resolving import Defaults, consumed
+from cyme.supervisor.resolving import Defaults
 from cyme.supervisor.sampling import Sampler
 from cyme.supervisor.status import status_of
 from cyme.supervisor.tracking import Tracked
@@ -126,6 +126,9 @@ class Supervisor(Service):
             self._delays,
             policy=policy,
             look_at=self.wake,
+        )
+        self._enquiries = Enquiries(
+            clock, catalogue, workers, remote, self._world, self._checks, policy=policy
         )
         self._sampler = Sampler(clock, catalogue, workers, self._world, interval=interval, look_at=self.wake)
         self._oom = OomWatch(oom_kills)
@@ -253,54 +256,19 @@ class Supervisor(Service):
         return waiter
 
     def ask(self, name: str, command: str, *, timeout: float) -> Deferred[Any]:
-        return Deferred.fromCoroutine(self._ask(name, command, timeout))
-
-    async def _ask(self, name: str, command: str, timeout: float) -> Any:
-        desired = self._declared(name)
-        answers = await self._remote.ask(desired.broker, command, [desired.node], timeout=timeout)
-        return answers.get(desired.node)
+        return Deferred.fromCoroutine(self._enquiries.ask(name, command, timeout))
 
     def health(self, name: str) -> Deferred[Mapping[str, Any]]:
-        return Deferred.fromCoroutine(self._health(name))
-
-    async def _health(self, name: str) -> Mapping[str, Any]:
-        await self._checks.examine(self._declared(name))
-        desired, observed = self._world.facts(name)
-        tracked = self._world.track(name)
-        evidence = Evidence(
-            desired=desired,
-            observed=observed,
-            history=tracked.history,
-            refused=dict(tracked.quarantined),
-            process_state=self._workers.process_state(name),
-            counts=tracked.counts,
-            counted_at=tracked.counted_at,
-        )
-        return health_of(evidence, self._clock.seconds(), self._policy)
+        return Deferred.fromCoroutine(self._enquiries.health(name))
 
     def log_tail(self, name: str, lines: int) -> Deferred[tuple[str, ...]]:
         return self._workers.log_tail(name, lines)
 
     def dump(self, name: str, timeout: float) -> Deferred[str]:
-        if name not in self._workers.processes():
-            return fail(NoProcess(name))
-        return self._workers.dump(name, timeout)
+        return Deferred.fromCoroutine(self._enquiries.dump(name, timeout))
 
-    def declare(self, name: str, queue: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._declare(name, queue))
-
-    async def _declare(self, name: str, queue: str) -> None:
-        desired = self._declared(name)
-        declaration = self._catalogue.queue(desired.app, queue)
-        if declaration is None:
-            raise NoSuchQueue(queue, desired.app)
-        await self._remote.declare(desired.broker, consumed(declaration))
-
-    def _declared(self, name: str) -> Desired:
-        desired = self._world.desired(name)
-        if desired is None:
-            raise NoSuchInstance(name)
-        return desired
+    def declare(self, name: str, queue: str) -> Deferred[bool]:
+        return Deferred.fromCoroutine(self._enquiries.declare(name, queue))
 
     # -- what happens -------------------------------------------------------------
 

@@ -230,7 +230,7 @@ def make_controller_tests(
             self.refused(NoSuchQueue, instances.consume, "foo", "w1", "tasks")
             self.result(self.controller.queues.add, "foo", "tasks")
             for _ in "twice":
-                self.assertIsNone(self.result(instances.consume, "foo", "w1", "tasks", wait=0.0))
+                self.assertIn(self.result(instances.consume, "foo", "w1", "tasks", wait=0.0), (True, None))
             self.assertEqual(self.result(instances.get, "foo", "w1")["queues"], ["tasks"])
             self.assertIsNone(self.result(instances.cancel, "foo", "w1", "tasks", wait=0.0))
             self.assertEqual(self.result(instances.get, "foo", "w1")["queues"], [])

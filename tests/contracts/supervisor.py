@@ -99,8 +99,8 @@ def make_supervisor_tests(
             self.failureResultOf(self.supervisor.dump("w2", 1.0), NoProcess)
 
         def test_declare(self) -> None:
-            """A declaration that the broker takes fires with nothing."""
-            self.assertIsNone(self.successResultOf(self.supervisor.declare("w1", "tasks")))
+            """A declaration that the broker takes fires with whether it was tried."""
+            self.assertIs(self.successResultOf(self.supervisor.declare("w1", "tasks")), True)
 
         def test_wake(self) -> None:
             """It can be woken for some instances or for all, known ones or not."""

@@ -110,7 +110,7 @@ class FakeSupervisor:
         stacks = self.stacks[name]
         return succeed(stacks) if stacks is not None else fail(NoDump(name, timeout, "it is frozen"))
 
-    def declare(self, name: str, queue: str) -> Deferred[None]:
+    def declare(self, name: str, queue: str) -> Deferred[bool]:
         self.declared.append((name, queue))
         refusal = self.refusals.get(queue)
-        return fail(refusal) if refusal is not None else succeed(None)
+        return fail(refusal) if refusal is not None else succeed(True)
