@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from cyme.errors import BrokerAway, GatewayAway, Unroutable
+from cyme.gateway.service import Gateway
 from cyme.queued import TaskState
 from tests.contracts.gateway import MESSAGE, make_gateway_tests
 from tests.functional.gatewayworld import RESULTS, RealWorld, rabbitmq_url, redis_url, world_on
@@ -114,7 +115,7 @@ class FailingTests(TestCase):
     async def test_stopped(self) -> None:
         """A gateway that was stopped takes nothing more."""
         world = await RealWorld(self, redis_url(self)).start()
-        gateway = world.gateway
+        gateway: Gateway = world.gateway
         await world.stop()
         await self.assertFailure(gateway.queue(world.broker, MESSAGE), GatewayAway)
 
