@@ -532,6 +532,20 @@ class EventTests(SupervisorTestCase):
         )
         self.assertEqual((ended.app, ended.who), ("foo", "supervisor"))
 
+    def test_stopped(self) -> None:
+        """The end of a worker that was stopped has its last words too, which are nobody's complaint."""
+        self.start()
+        self.run_instance()
+        self.workers.lines["w1"] = ("worker: Warm shutdown (MainProcess)",)
+        self.change("w1", is_enabled=False)
+        self.turn()
+        self.workers.end("w1", status=0, expected=True)
+        self.turn()
+        details = self.events.recorded[-1].document()["details"]
+        self.assertEqual((details["status"], details["expected"]), (0, True))
+        self.assertEqual(details["log"], ["worker: Warm shutdown (MainProcess)"])
+        self.assertNotIn("Warm", str(self.status()))
+
     def test_decisions(self) -> None:
         """A stop says why; consumers, refusals and ranges are events of their own."""
         self.start()
