@@ -678,6 +678,23 @@ class ConsumerTests(SupervisorTestCase):
         self.assertEqual(node.queues, {"dq.w1", "good"})
         self.assertIn("x-max-priority", self.status()["problems"][0])
 
+    def test_refusals_do_not_pile_up(self) -> None:
+        """A refusal is told when it is new or another one, not at each check that tries again."""
+        self.start()
+        node = self.run_instance()
+        self.declare(Queue(app="foo", name="bad"))
+        for problem in ("inequivalent arg 'x-max-priority'", "inequivalent arg 'durable'"):
+            self.remote.refuse("bad", problem)
+            self.change("w1", queues=("bad",))
+            self.turn(4 * INTERVAL)
+        kinds = [event.kind for event in self.events.recorded]
+        self.assertEqual(kinds.count("queue-refused"), 2)
+        self.assertIn("durable", self.status()["problems"][0])
+        self.remote.accept("bad")
+        self.turn(2 * INTERVAL)
+        self.assertIn("bad", node.queues)
+        self.assertEqual(self.status()["problems"], [])
+
     def test_autoscale(self) -> None:
         """A changed range reaches the running pool."""
         self.start()
