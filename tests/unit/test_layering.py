@@ -16,7 +16,7 @@ COMMON = frozenset({"declarations", "errors", "interfaces", "naming"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "actors": frozenset({"asking", "envelope", "narration"}),
     "addresses": frozenset(),
-    "api": frozenset({"asking"}),
+    "api": frozenset({"asking", "targets"}),
     "asking": frozenset(),
     "branch": frozenset({"addresses", "broker_choice", "embedded", "readers", "rootfolder", "settings"})
     | {"systemd", "vitals"},
@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "bus": frozenset(),
     "catalogue": frozenset({"asking", "faults"}),
     "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
-    "controller": frozenset({"asking", "actors", "brokers", "narration", "presence"}),
+    "controller": frozenset({"asking", "actors", "brokers", "narration", "presence", "targets"}),
     "declarations": frozenset(),
     "embedded": frozenset(),
     "envelope": frozenset(),
@@ -52,7 +52,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": frozenset({"events", "faults", "models", "vitals"}),
     "supervisor": frozenset({"exits", "limits", "planning", "vitals"}),
     "systemd": frozenset(),
-    "tasks": frozenset(),
+    "targets": frozenset(),
+    "tasks": frozenset({"targets"}),
     "threads": frozenset({"vitals"}),
     "vitals": frozenset(),
     "watchdog": frozenset({"systemd", "vitals"}),
@@ -67,7 +68,8 @@ WITHOUT: dict[str, frozenset[str]] = {
     "declarations": frozenset({"errors", "interfaces"}),
     "errors": COMMON,
     "planning": frozenset({"interfaces"}),
-    # It runs inside workers, where nothing else of Cyme is wanted.
+    # They run inside workers, where nothing else of Cyme is wanted.
+    "targets": COMMON,
     "tasks": COMMON,
 }
 
@@ -89,7 +91,8 @@ LIBRARY_NOT_IN: dict[str, frozenset[str]] = {
     "limits": frozenset({"twisted"}),
     "models": frozenset({"twisted"}),
     "planning": frozenset({"twisted"}),
-    "tasks": frozenset({"twisted", "zope"}),
+    "targets": frozenset({"attrs", "twisted", "zope"}),
+    "tasks": frozenset({"attrs", "twisted", "zope"}),
 }
 
 
