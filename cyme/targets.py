@@ -267,7 +267,7 @@ def meanings(address: Address) -> tuple[Address, ...]:
     and RFC 8215), and to connect to the unspecified address is to connect to loopback.
     """
     first = canonical(address)
-    found: list[Address] = [first]
+    found: list[Address] = [first] if first is address else [first, address]
     if isinstance(first, IPv6Address):
         if first.sixtofour is not None:
             found.append(first.sixtofour)

@@ -138,14 +138,7 @@ class UrlTests(SynchronousTestCase):
             *("", "m", "/m", "http:", "http://", "http:///x", "http:/m/x", "ftp://m/", "file:///etc/passwd"),
             *("javascript:1", "gopher://m/", "http://m:0/", "http://m:65536/", "http://m:x/", "http://[::1/"),
             *("http://[::1%25eth0]/", "http://[fe80::1%eth0]/", "http://1.2.3.256/", "http://1.2.3.4.5/"),
-            *(
-                "http://09/",
-                "http://a b/",
-                "http://a\n/",
-                "http://m/\r\nX: y",
-                "http://m/\x00",
-                "http://a..b/",
-            ),
+            *("http://09/", "http://a b/", "http://a\n/", "http://m/\r\nX: y", "http://m/\x00", "http://a..b/"),
             *("http://%31/", "http://a%2eb/", "http://-a/", "http://*/", "http://m\\@n/", "http://[v1.x]/"),
             *("http://" + 300 * "a" + "/", "http://m/" + MAX_URL * "a", "http://.../", "http://a,b/"),
             *("http://m/\ud800", "http://\udc00/", "http://me:secret@m:x/"),
@@ -286,7 +279,6 @@ class CheckTests(SynchronousTestCase):
             self.assertIn(expected, str(caught.exception))
 
     @given(v4 | v6, st.integers(0, 128))
-    @example(IPv6Address("::ffff:10.0.0.1"), 0)
     def test_denied_range(self, address: IPv4Address | IPv6Address, prefix: int) -> None:
         """No spelling of an address gets past a range that has it, whatever is allowed."""
         prefix = min(prefix, address.max_prefixlen)
