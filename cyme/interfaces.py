@@ -356,6 +356,14 @@ class IRemoteControl(Interface):
         :raises BrokerAway: when the broker can't be reached.
         """
 
+    def purge(broker: str, queue: str) -> Deferred[int]:
+        """Remove the messages that wait in a queue, and leave those that a worker holds.
+
+        Fires with how many they were; 0 for a queue that does not exist.
+
+        :raises BrokerAway: when the broker can't be reached.
+        """
+
     def delete_queue(broker: str, name: str) -> Deferred[None]:
         """Delete a queue and the exchange that Celery names after it; no error if they are gone.
 

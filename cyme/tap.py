@@ -205,6 +205,7 @@ def _assemble(
         branch_id,
         lambda: broker,
         events,
+        remote,
         restart_timeout=restart_timeout,
     )
     site = make_site(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from cyme.actors import Actors
-    from cyme.interfaces import ICatalogue, IEvents, ISupervisor
+    from cyme.interfaces import ICatalogue, IEvents, IRemoteControl, ISupervisor
     from cyme.presence import Presence
 
 
@@ -45,10 +45,11 @@ class Controller:
         branch_id: str,
         default_broker: Callable[[], str],
         events: IEvents,
+        remote: IRemoteControl,
         restart_timeout: float,
     ) -> None:
         self.apps = Apps(catalogue, actors.narrator, default_broker)
-        self.queues = Queues(catalogue, actors.narrator)
+        self.queues = Queues(clock, catalogue, remote, actors.narrator, default_broker)
         self.instances = Instances(catalogue, supervisor, actors, presence, branch_id, default_broker)
         self.branches = Branches(presence)
         self.events = History(catalogue, events)
@@ -65,6 +66,7 @@ def make_controller(
     branch_id: str,
     default_broker: Callable[[], str],
     events: IEvents,
+    remote: IRemoteControl,
     *,
     restart_timeout: float = 180.0,
 ) -> Controller:
@@ -100,5 +102,6 @@ def make_controller(
         branch_id,
         default_broker,
         events,
+        remote,
         restart_timeout,
     )

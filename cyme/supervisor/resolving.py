@@ -43,7 +43,7 @@ def resolve(
     """Put together what the worker of `instance` is started with.
 
     :param find_queue: finds a queue declaration of the app; an instance's queue without
-        a declaration is left out, there is nothing to consume from.
+        a declaration is left out, there is nothing to consume from, and so is a paused one.
     """
     max_memory, max_age, stall_timeout = limits_of(instance, app)
     return Desired(
@@ -55,7 +55,11 @@ def resolve(
         pool=instance.pool or app.pool or "prefork",
         arguments=tuple(shlex.split(instance.arguments or app.arguments or "")),
         extra_config=tuple(shlex.split(instance.extra_config or app.extra_config or "")),
-        queues=tuple(consumed(queue) for queue in map(find_queue, instance.queues) if queue is not None),
+        queues=tuple(
+            consumed(queue)
+            for queue in map(find_queue, instance.queues)
+            if queue is not None and not queue.paused
+        ),
         max_concurrency=instance.max_concurrency,
         min_concurrency=instance.min_concurrency,
         generation=instance.generation,

@@ -153,6 +153,19 @@ def make_controller_tests(
             self.assertIsNone(self.result(queues.delete, "foo", "tasks"))
             self.assertEqual(queues.all("foo"), [])
 
+        def test_queue_paused(self) -> None:
+            """A queue is paused and resumed; its declaration is shown with what its broker counts."""
+            queues = self.controller.queues
+            self.result(self.controller.apps.add, "foo")
+            self.result(queues.add, "foo", "tasks")
+            self.assertIs(queues.get("foo", "tasks")["paused"], False)
+            for verb, paused in ((queues.pause, True), (queues.pause, True), (queues.resume, False)):
+                self.assertIsNone(self.result(verb, "foo", "tasks"))
+                self.assertIs(queues.get("foo", "tasks")["paused"], paused)
+            shown = self.result(queues.inspect, "foo", "tasks")
+            self.assertEqual(shown.keys() - queues.get("foo", "tasks").keys(), {"messages", "consumers"})
+            self.assertEqual(self.result(queues.purge, "foo", "tasks"), {"purged": 0})
+
         def test_instances(self) -> None:
             """Instances are added, listed over all apps or one, shown and removed."""
             instances = self.controller.instances
@@ -287,6 +300,10 @@ def make_controller_tests(
                 (queues.get, "q"),
                 (queues.add, "q"),
                 (queues.delete, "q"),
+                (queues.inspect, "q"),
+                (queues.pause, "q"),
+                (queues.resume, "q"),
+                (queues.purge, "q"),
                 (instances.all,),
                 (instances.get, "w1"),
                 (instances.add, "w1"),
@@ -299,7 +316,8 @@ def make_controller_tests(
             """Nothing can be done with a queue that is not declared."""
             self.result(self.controller.apps.add, "foo")
             self.refused(NoSuchQueue, self.controller.queues.get, "foo", "q")
-            self.refused(NoSuchQueue, self.controller.queues.delete, "foo", "q")
+            for verb in ("delete", "inspect", "pause", "resume", "purge"):
+                self.refused(NoSuchQueue, getattr(self.controller.queues, verb), "foo", "q")
 
         def test_no_such_instance(self) -> None:
             """Nothing can be done with an instance that does not exist, whether or not its app is named."""

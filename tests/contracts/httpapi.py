@@ -243,6 +243,18 @@ def make_http_api_tests(
             self.assert_answer(self.ask("DELETE", "/foo/queues/tasks/"), 200, {"ok": "ok"})
             self.assert_problem(self.ask("GET", "/foo/queues/tasks/"), 404, "tasks")
 
+        def test_queue_paused(self) -> None:
+            """A queue is paused, resumed and emptied, also without waiting."""
+            self.given("/foo/", "/foo/queues/tasks/")
+            for verb, paused in (("pause", True), ("resume", False)):
+                self.assert_answer(self.ask("POST", f"/foo/queues/tasks/{verb}/"), 200, {"ok": "ok"})
+                self.assertIs(self.ask("GET", "/foo/queues/tasks/").json["paused"], paused)
+                self.assert_answer(self.ask("PUT", f"/foo/queues/!/tasks/{verb}"), 202, SCHEDULED)
+                self.assert_problem(self.ask("POST", f"/foo/queues/other/{verb}/"), 404, "other")
+            self.assert_answer(self.ask("POST", "/foo/queues/tasks/purge/"), 200, {"purged": 0})
+            shown = self.ask("GET", "/foo/queues/tasks/").json
+            self.assertLessEqual({"messages", "consumers"}, shown.keys())
+
         def test_no_queue_named(self) -> None:
             """The collection of queues can't be deleted, as the document's walk-through tries."""
             self.given("/foo/", "/foo/queues/tasks/")

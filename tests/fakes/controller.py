@@ -141,7 +141,8 @@ class FakeQueues(_Verbs):
             "routing_key": routing_key,
             "options": options,
         }
-        queue = self._controller.declared_queues.setdefault((app, name), {"name": name, **given})
+        declared = self._controller.declared_queues
+        queue = declared.setdefault((app, name), {"name": name, **given, "paused": False})
         queue.update({key: value for key, value in given.items() if value is not None})
         return self._answer((created, dict(queue)))
 
@@ -149,6 +150,21 @@ class FakeQueues(_Verbs):
         self.get(app, name)
         del self._controller.declared_queues[app, name]
         return self._answer(None)
+
+    def inspect(self, app: str, name: str) -> Deferred[dict[str, Any]]:
+        return self._answer({**self.get(app, name), "messages": None, "consumers": None})
+
+    def pause(self, app: str, name: str) -> Deferred[None]:
+        self.get(app, name)["paused"] = True
+        return self._answer(None)
+
+    def resume(self, app: str, name: str) -> Deferred[None]:
+        self.get(app, name)["paused"] = False
+        return self._answer(None)
+
+    def purge(self, app: str, name: str) -> Deferred[dict[str, int]]:
+        self.get(app, name)
+        return self._answer({"purged": 0})
 
 
 class FakeInstances(_Verbs):

@@ -15,6 +15,7 @@ from cyme.catalogue import Catalogue
 from cyme.controller.facade import Controller, make_controller
 from cyme.presence import Identity, Presence
 from tests.fakes.events import FakeEvents
+from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
 
@@ -48,8 +49,9 @@ def memory_branch(test: SynchronousTestCase, clock: Clock) -> MemoryBranch:
     )
     actors = Actors(clock, LocalBus(clock), "branch1", presence.members)
     supervisor = FakeSupervisor()
+    remote = FakeRemoteControl(clock)
     controller = make_controller(
-        clock, catalogue, supervisor, actors, presence, "branch1", lambda: BROKER, FakeEvents()
+        clock, catalogue, supervisor, actors, presence, "branch1", lambda: BROKER, FakeEvents(), remote
     )
     started = actors.start()
     clock.advance(0)
