@@ -147,6 +147,16 @@ class NoSuchRollout(NotFound):
         return f"app {app!r} never had a rolling restart; POST /{app}/restart/ begins one"
 
 
+class NoSuchTask(NotFound):
+    """No task of that id was issued here, or what was known of it has expired."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(task)
+
+    def sentence(self) -> str:
+        return f"there is no task {self.arguments[0]!r}: it was never queued here, or its result has expired"
+
+
 class Conflict(Refused):
     """The request contradicts what exists."""
 
@@ -226,6 +236,27 @@ class BrokerAway(Away):
     def sentence(self) -> str:
         broker, problem = self.arguments
         return f"the broker {broker} can't be reached: {problem}"
+
+
+class Unroutable(Away):
+    """A broker took a message and found no queue for it; trying again declares the queue again.
+
+    :param broker: the broker's URL, password removed.
+    """
+
+    def __init__(self, queue: str, broker: str, problem: str) -> None:
+        super().__init__(queue, broker, problem)
+
+    def sentence(self) -> str:
+        queue, broker, problem = self.arguments
+        return f"the broker {broker} has no way to queue {queue!r}, nothing was queued: {problem}"
+
+
+class GatewayAway(Away):
+    """Tasks can't be queued or asked about now."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
 
 
 class BusAway(Away):

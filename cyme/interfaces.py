@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cyme.faults import Unreadable
     from cyme.limits import Resources
     from cyme.planning import ConsumedQueue, Desired, Exit, Process, QueueCount
+    from cyme.queued import Claim, TaskChange, TaskMessage, TaskStatus
 
 
 class IStore(Interface):
@@ -445,6 +446,84 @@ class ISupervisor(Interface):
 
         :raises DeclarationMismatch, InvalidDeclaration, BrokerAway: see `IRemoteControl.declare`.
         """
+
+
+class IGateway(Interface):
+    """Queues tasks on the brokers of apps, and keeps what comes of them."""
+
+    def queue(broker: str, message: TaskMessage) -> Deferred[str]:
+        """Queue a task; fires with its id once the broker has it and it is known here for good.
+
+        An id that was fired survives a kill of the branch, and so does what comes of its task.
+        When it fails, no id was issued. Cancelling it changes nothing: the task is queued.
+
+        :param broker: the broker's URL, with its password.
+        :raises BrokerAway: the broker can't be reached, refuses, blocks, or does not confirm in time.
+        :raises Unroutable: the broker has no queue for it.
+        :raises DeclarationMismatch, InvalidDeclaration: the queue can't be made, see `IRemoteControl`.
+        :raises GatewayAway: too much waits already, or the branch stops.
+        :raises TypeError, ValueError: the arguments are no JSON.
+        """
+
+    def status(task_id: str) -> Deferred[TaskStatus]:
+        """Fire with what is known of a task.
+
+        :raises NoSuchTask: for an id that was never issued here, and for one that has expired.
+        """
+
+    def wait(task_id: str, timeout: float) -> Deferred[TaskStatus]:
+        """Fire as soon as a task's state is final, or with what is known after `timeout` seconds.
+
+        Cancelling it leaves nothing behind.
+
+        :raises NoSuchTask: see `status`.
+        """
+
+    def revoke(task_id: str) -> Deferred[TaskStatus]:
+        """Have a task not run, unless it runs already; fires with its status once that is stored.
+
+        Unless its state was final, it is REVOKED from now on, whatever a worker still says. The
+        workers are told when the broker can be reached, and again when they start.
+
+        :raises NoSuchTask: see `status`.
+        """
+
+
+class ITaskStore(Interface):
+    """Where tasks and their results survive. Writes and reads are done in the order they are asked for."""
+
+    def write_tasks(changes: Sequence[TaskChange]) -> Deferred[frozenset[str]]:
+        """Write all of `changes`, in their order, or none.
+
+        A task's state is only changed while it is not final; a task that is not known is not made
+        known by a change of its state. Fires with the ids of those, once the rest would survive a
+        crash of the process and of the machine.
+        """
+
+    def read_tasks(ids: Sequence[str]) -> Deferred[Mapping[str, TaskStatus]]:
+        """Fire with what is known of tasks, by id; those that are not known are left out."""
+
+    def claim_task(claim: Claim, now: float) -> Deferred[Claim]:
+        """Take a deduplication id, unless somebody has it who may keep it until later than `now`.
+
+        Fires with who has it now.
+        """
+
+    def revoked_tasks(limit: int) -> Deferred[tuple[str, ...]]:
+        """Fire with the ids of the tasks that are revoked, the newest `limit`."""
+
+    def prune_tasks(before: float, limit: int) -> Deferred[int]:
+        """Remove what expired before a time: at most `limit` tasks, and as many claims and brokers.
+
+        Gives room back to the disk where the database does not by itself. Fires with how many
+        tasks there were.
+        """
+
+    def use_broker(url: str, until: float) -> Deferred[None]:
+        """Remember that results may come from a broker until a time, or later if that is remembered."""
+
+    def used_brokers() -> Deferred[Mapping[str, float]]:
+        """Fire with the brokers that results may come from: URL -> until when."""
 
 
 class IMessageBus(Interface):
