@@ -598,6 +598,7 @@ class IController(Interface):
     apps = Attribute("the verbs of apps, see `cyme.controller.apps.Apps`")
     queues = Attribute("the verbs of queue declarations, see `cyme.controller.queues.Queues`")
     instances = Attribute("the verbs of instances, see `cyme.controller.instances.Instances`")
+    tasks = Attribute("the verbs of queued tasks, see `cyme.controller.tasks.Tasks`")
     rollouts = Attribute("the verbs of rolling restarts, see `cyme.controller.rollouts.Rollouts`")
     branches = Attribute("the verbs of branches, see `cyme.controller.branches.Branches`")
     events = Attribute("the verbs of the why-log, see `cyme.controller.history.History`")

@@ -4,7 +4,7 @@ From Python, without HTTP, with the parts that `cyme.tap` puts together::
 
     actors = Actors(reactor, LocalBus(reactor), "b1", presence.members)
     controller = make_controller(
-        reactor, catalogue, supervisor, actors, presence, "b1", lambda: url, events, remote
+        reactor, catalogue, supervisor, actors, presence, "b1", lambda: url, events, remote, gateway
     )
     await actors.start()
 

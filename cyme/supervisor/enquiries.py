@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from cyme.errors import NoProcess, NoSuchInstance, NoSuchQueue
 from cyme.supervisor.health import Evidence, health_of
-from cyme.supervisor.resolving import consumed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from cyme.interfaces import ICatalogue, IRemoteControl, IWorkers
-    from cyme.planning import Desired, Policy
+    from cyme.planning import Desired, Policy, consumed
     from cyme.supervisor.checks import Checks
     from cyme.supervisor.world import World
 

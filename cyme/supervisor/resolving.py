@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from attrs import frozen
 
 from cyme.declarations import App, Instance, Queue
-from cyme.planning import ConsumedQueue, Desired
+from cyme.planning import Desired, consumed
 
 #: What `celery -A` takes when neither instance nor app names an application.
 CYME_APP = "cyme.tasks"
@@ -77,17 +77,6 @@ def limits_of(instance: Instance, app: App) -> tuple[int | None, float | None, f
         instance.max_memory or app.max_memory,
         instance.max_age or app.max_age,
         instance.stall_timeout or app.stall_timeout,
-    )
-
-
-def consumed(queue: Queue) -> ConsumedQueue:
-    """A queue declaration with its defaults filled in (requirements R51)."""
-    return ConsumedQueue(
-        name=queue.name,
-        exchange=queue.exchange or queue.name,
-        exchange_type=queue.exchange_type or "direct",
-        routing_key=queue.routing_key or queue.name,
-        options=queue.options or "{}",
     )
 
 

@@ -39,6 +39,7 @@ from cyme.presence import Identity, Presence
 from tests.contracts.controller import make_controller_tests
 from tests.fakes.controller import FakeController
 from tests.fakes.events import FakeEvents
+from tests.fakes.gateway import FakeGateway
 from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
@@ -77,6 +78,7 @@ class Branch:
         self.default_broker = DEFAULT
         self.events = FakeEvents()
         self.remote = FakeRemoteControl(clock)
+        self.gateway = FakeGateway(clock, id)
         self.controller: Controller = make_controller(
             clock,
             self.catalogue,
@@ -87,6 +89,7 @@ class Branch:
             lambda: self.default_broker,
             self.events,
             self.remote,
+            self.gateway,
         )
 
     def start(self) -> None:

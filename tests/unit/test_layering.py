@@ -25,7 +25,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "bus": frozenset(),
     "catalogue": frozenset({"asking", "faults"}),
     "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
-    "controller": frozenset({"asking", "actors", "brokers", "narration", "planning", "presence", "queued"}),
+    "controller": frozenset(
+        {"asking", "actors", "brokers", "narration", "planning", "presence", "queued"} | {"targets"}
+    ),
     "declarations": frozenset(),
     "embedded": frozenset(),
     "envelope": frozenset(),
@@ -57,6 +59,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "systemd": frozenset(),
     "taskids": frozenset(),
     "taskrows": frozenset({"models", "queued"}),
+    "targets": frozenset(),
     "tasks": frozenset(),
     "threads": frozenset({"vitals"}),
     "vitals": frozenset(),
@@ -72,6 +75,7 @@ WITHOUT: dict[str, frozenset[str]] = {
     "declarations": frozenset({"errors", "interfaces"}),
     "errors": COMMON,
     "planning": frozenset({"interfaces"}),
+    "targets": COMMON,
     # It runs inside workers, where nothing else of Cyme is wanted.
     "tasks": COMMON,
 }
