@@ -1,4 +1,4 @@
-"""What the headers of a request to `/APP/queue/...` say: how to make the request, and what it carries along."""
+"""What the headers of a request to `/APP/queue/...` say: how it is to be made, and what it carries along."""
 
 from __future__ import annotations
 

@@ -100,11 +100,11 @@ class Queueing:
                 **given,
             )
 
-        def name_header(failure: Failure) -> None:
+        def name_header(failure: Failure) -> dict[str, Any]:
             error = failure.value
             if isinstance(error, InvalidParameter) and error.parameter in HEADER_OF:
                 raise InvalidHeader(HEADER_OF[error.parameter], error.problem) from None
-            failure.raiseException()
+            raise error
 
         def answer(task: dict[str, Any]) -> bytes:
             return answers.queued(

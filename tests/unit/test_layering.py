@@ -16,7 +16,7 @@ COMMON = frozenset({"declarations", "errors", "interfaces", "naming"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "actors": frozenset({"asking", "envelope", "narration"}),
     "addresses": frozenset(),
-    "api": frozenset({"asking", "queued"}),
+    "api": frozenset({"asking", "queued", "targets"}),
     "asking": frozenset(),
     "branch": frozenset({"addresses", "broker_choice", "embedded", "readers", "rootfolder", "settings"})
     | {"systemd", "vitals"},
@@ -25,9 +25,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "bus": frozenset(),
     "catalogue": frozenset({"asking", "faults"}),
     "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
-    "controller": frozenset(
-        {"asking", "actors", "brokers", "narration", "planning", "presence", "queued"} | {"targets"}
-    ),
+    "controller": frozenset({"asking", "actors", "brokers", "narration", "planning", "presence", "queued"})
+    | {"targets"},
     "declarations": frozenset(),
     "embedded": frozenset(),
     "envelope": frozenset(),
@@ -60,7 +59,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "taskids": frozenset(),
     "taskrows": frozenset({"models", "queued"}),
     "targets": frozenset(),
-    "tasks": frozenset(),
+    "tasks": frozenset({"targets"}),
     "threads": frozenset({"vitals"}),
     "vitals": frozenset(),
     "watchdog": frozenset({"systemd", "vitals"}),
@@ -75,8 +74,8 @@ WITHOUT: dict[str, frozenset[str]] = {
     "declarations": frozenset({"errors", "interfaces"}),
     "errors": COMMON,
     "planning": frozenset({"interfaces"}),
+    # They run inside workers, where nothing else of Cyme is wanted.
     "targets": COMMON,
-    # It runs inside workers, where nothing else of Cyme is wanted.
     "tasks": COMMON,
 }
 
@@ -98,7 +97,8 @@ LIBRARY_NOT_IN: dict[str, frozenset[str]] = {
     "limits": frozenset({"twisted"}),
     "models": frozenset({"twisted"}),
     "planning": frozenset({"twisted"}),
-    "tasks": frozenset({"twisted", "zope"}),
+    "targets": frozenset({"attrs", "twisted", "zope"}),
+    "tasks": frozenset({"attrs", "twisted", "zope"}),
 }
 
 
