@@ -132,6 +132,7 @@ def _assemble(
     from cyme.bus.local import LocalBus
     from cyme.catalogue import Catalogue
     from cyme.controller.facade import make_controller
+    from cyme.controller.tasks import Rules
     from cyme.events import Events
     from cyme.inflight import InFlight
     from cyme.planning import Policy
@@ -206,6 +207,8 @@ def _assemble(
         lambda: broker,
         events,
         remote,
+        gateway,
+        rules=Rules(allow=settings.allow_target, deny=settings.deny_target),
         restart_timeout=restart_timeout,
     )
     site = make_site(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from twisted.web.http_headers import Headers
@@ -52,7 +51,10 @@ class _Id:
             raise ValueError
         return text
 
-    from_json: Callable[[Any], Any] = from_text
+    def from_json(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError
+        return self.from_text(value)
 
 
 #: Header -> parameter of the verb, and what it takes.

@@ -104,7 +104,8 @@ class Queueing:
             error = failure.value
             if isinstance(error, InvalidParameter) and error.parameter in HEADER_OF:
                 raise InvalidHeader(HEADER_OF[error.parameter], error.problem) from None
-            raise error
+            failure.raiseException()
+            raise AssertionError
 
         def answer(task: dict[str, Any]) -> bytes:
             return answers.queued(

@@ -157,9 +157,8 @@ def _endpoint(
 
     def finish(request: Request, result: Any) -> bytes | Deferred[bytes]:
         if isinstance(result, Deferred):
-            if not route.is_cancelled:
-                result = shielded(result)
-            return result.addCallback(lambda value: answer(request, value))
+            outcome: Deferred[Any] = result if route.is_cancelled else shielded(result)
+            return outcome.addCallback(lambda value: answer(request, value))
         return answer(request, result)
 
     def look(request: Request, **names: str) -> bytes | Deferred[bytes]:

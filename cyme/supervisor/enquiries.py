@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cyme.errors import NoProcess, NoSuchInstance, NoSuchQueue
+from cyme.planning import consumed
 from cyme.supervisor.health import Evidence, health_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from cyme.interfaces import ICatalogue, IRemoteControl, IWorkers
-    from cyme.planning import Desired, Policy, consumed
+    from cyme.planning import Desired, Policy
     from cyme.supervisor.checks import Checks
     from cyme.supervisor.world import World
 

@@ -20,6 +20,7 @@ from cyme.errors import (
     NoSuchInstance,
     NoSuchQueue,
     NoSuchRollout,
+    NoSuchTask,
     NotConsuming,
 )
 from cyme.interfaces import IController
@@ -165,6 +166,30 @@ def make_controller_tests(
             shown = self.result(queues.inspect, "foo", "tasks")
             self.assertEqual(shown.keys() - queues.get("foo", "tasks").keys(), {"messages", "consumers"})
             self.assertEqual(self.result(queues.purge, "foo", "tasks"), {"purged": 0})
+
+        def test_tasks(self) -> None:
+            """A request and a named task are queued, asked about and revoked."""
+            tasks = self.controller.tasks
+            self.refused(NoSuchApp, tasks.send, "foo", "proj.add")
+            self.result(self.controller.apps.add, "foo")
+            self.result(self.controller.apps.add, "bar")
+            request = {"method": "POST", "url": "http://m/"}
+            self.refused(NoSuchQueue, tasks.request, "foo", "q", **request)
+            for queued in (
+                self.result(
+                    tasks.request, "foo", None, body=b"x", headers=[("A", "b")], retries=1, **request
+                ),
+                self.result(tasks.send, "foo", "proj.add", args=[1], kwargs={"a": 2}),
+            ):
+                task = queued["uuid"]
+                self.assertEqual(queued["queue"]["name"], "celery")
+                self.assertEqual(self.result(tasks.state, "foo", task), {"state": "PENDING"})
+                self.assertIsNone(self.result(tasks.result, "foo", task)["result"])
+                self.assertIs(self.result(tasks.wait, "foo", task, timeout=0.0)[0], False)
+                self.assertEqual(self.result(tasks.revoke, "foo", task)["state"], "REVOKED")
+                self.assertIs(self.result(tasks.wait, "foo", task)[0], True)
+                for verb in (tasks.state, tasks.result, tasks.wait, tasks.revoke):
+                    self.refused(NoSuchTask, verb, "bar", task)
 
         def test_instances(self) -> None:
             """Instances are added, listed over all apps or one, shown and removed."""
