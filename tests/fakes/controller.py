@@ -376,7 +376,7 @@ class FakeTasks(_Verbs):
         self._controller.waits.append(timeout)
         if ended or timeout == 0:
             return self._answer((ended, outcome))
-        waiting: Deferred[Any] = Deferred()
+        waiting: Deferred[Any] = Deferred(self.waiting.remove)
         self.waiting.append(waiting)
         return waiting
 
