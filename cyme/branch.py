@@ -73,6 +73,7 @@ class Listening(Protocol):
 class Parts:
     """What a branch consists of, built but not started.
 
+    :ivar gateway: queues requests as tasks; takes none before it is started.
     :ivar rolling: carries rolling restarts out, once workers are supervised.
     :ivar stall_watch: runs while everything is up; a start and a stop may hold things up.
     :ivar in_flight: fires when no HTTP request is being answered.
@@ -85,6 +86,7 @@ class Parts:
     remote: IRemoteControl
     supervisor: IService
     rolling: IService
+    gateway: IService
     actors: Startable
     presence: Listening
     site: IProtocolFactory
@@ -285,6 +287,8 @@ class Branch(Service):
         if uses_redis:
             self._begun.add("embedded Redis")
             await self._redis.start()
+        self._begun.add("gateway")
+        await maybeDeferred(parts.gateway.startService)
         self._begun |= {"supervisor", "workers"}
         await maybeDeferred(parts.supervisor.startService)
         self._begun.add("rolling restarts")
@@ -343,6 +347,8 @@ class Branch(Service):
             ("rolling restarts", parts.rolling.stopService, STOP_WITHIN),
             ("supervisor", parts.supervisor.stopService, STOP_WITHIN),
             ("workers", self._stop_workers, ladder),
+            # What the last tasks returned is still collected.
+            ("gateway", parts.gateway.stopService, STOP_WITHIN),
             ("actors", parts.actors.stop, STOP_WITHIN),
             ("broker connections", parts.remote.close, STOP_WITHIN),
             ("why-log", parts.events.close, STOP_WITHIN),

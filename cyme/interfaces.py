@@ -338,6 +338,14 @@ class IRemoteControl(Interface):
             answered and the broker turns out to be silent too.
         """
 
+    def tell(broker: str, command: str, arguments: Mapping[str, Any]) -> Deferred[None]:
+        """Send a command to every worker on a broker; nobody answers, and who is not there misses it.
+
+        Fires when it is on its way. No connection is waited for.
+
+        :raises BrokerAway: at once when the broker can't be reached now.
+        """
+
     def declare(broker: str, queue: ConsumedQueue) -> Deferred[bool]:
         """Try a queue's declaration on a throw-away channel (failure-modes F3).
 

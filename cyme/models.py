@@ -16,7 +16,7 @@ from sys import intern
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Double, ForeignKey, Integer, String, Text
-from sqlalchemy.dialects.mysql import MEDIUMTEXT
+from sqlalchemy.dialects.mysql import LONGTEXT, MEDIUMTEXT
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from cyme import declarations
@@ -28,6 +28,8 @@ SCHEMA_VERSION = 4
 _NAME = String(128)
 #: MySQL's TEXT ends at 64 KiB, less than a list of queues may take.
 _TEXT = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+#: What a task returned may be longer than MEDIUMTEXT's 16 MiB.
+_LONG_TEXT = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
 #: SQLite counts a row id up only in this one type.
 _ID = BigInteger().with_variant(Integer, "sqlite")
 
@@ -171,6 +173,44 @@ class Event(Base):
     kind: Mapped[str] = mapped_column(String(64))
     who: Mapped[str] = mapped_column(String(64))
     details: Mapped[str] = mapped_column(_TEXT)
+
+
+class Task(Base):
+    """A task that this branch queued, and what is known of it; see `cyme.queued`."""
+
+    __tablename__ = "task"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    app: Mapped[str] = mapped_column(_NAME)
+    queue: Mapped[str] = mapped_column(String(255))
+    state: Mapped[str] = mapped_column(String(16))
+    #: JSON, see `cyme.queued.Outcome.text`.
+    outcome: Mapped[str | None] = mapped_column(_LONG_TEXT)
+    created_at: Mapped[float] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    expires_at: Mapped[float] = mapped_column(Double, index=True)
+
+
+class Deduplication(Base):
+    """Which task has a deduplication id; such an id may be longer than what databases can index."""
+
+    __tablename__ = "deduplication"
+
+    app: Mapped[str] = mapped_column(_NAME, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    task_id: Mapped[str] = mapped_column(String(36))
+    until: Mapped[float] = mapped_column(Double, index=True)
+    is_confirmed: Mapped[bool] = mapped_column(Boolean)
+
+
+class ResultSource(Base):
+    """A broker from which results may still come, also when no app names it any more."""
+
+    __tablename__ = "result_source"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    url: Mapped[str] = mapped_column(_TEXT)
+    until: Mapped[float] = mapped_column(Double)
 
 
 # -- rows and values -------------------------------------------------------------------

@@ -209,6 +209,14 @@ OPTIONS: tuple[Option, ...] = (
         " hangs or a part of it makes no progress. Workers go on, and the next start takes them over.",
     ),
     Option(
+        "result-expires",
+        None,
+        "86400",
+        readers.seconds(1),
+        "Seconds for which the result of a queued request is kept. What is known of a request that never"
+        " had a result is kept for a week, or as long if that is longer.",
+    ),
+    Option(
         "max-request-body",
         None,
         "1M",
@@ -351,6 +359,7 @@ class Settings:
     worker_loglevel: str
     stall_limit: float
     hang_limit: float
+    result_expires: float
     max_request_body: int
     allow_origin: tuple[str, ...]
     allow_target: tuple[str, ...]

@@ -47,12 +47,13 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from cyme import models
+from cyme import models, taskrows
 from cyme.declarations import App, Declaration, Instance, Queue, Rollout
 from cyme.errors import CannotStart
 from cyme.events import Event
 from cyme.faults import Unreadable
-from cyme.interfaces import IStore
+from cyme.interfaces import IStore, ITaskStore
+from cyme.queued import Claim, TaskChange, TaskStatus
 from cyme.vitals import Pulse
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ T = TypeVar("T")
 
 #: Seconds that SQLite waits for another program's transaction.
 BUSY_TIMEOUT = 5.0
+#: Pages that an SQLite database gives back to the disk at once.
+SHRUNK_PAGES = 500
 #: Driver -> what keeps a silent server from holding the database's thread for ever, in seconds;
 #: the same words in the URL's query come first.
 DRIVER_TIMEOUTS: Mapping[str, Mapping[str, int]] = {
@@ -93,7 +96,7 @@ _TABLES: Mapping[str, Table] = {
 }
 
 
-@implementer(IStore)
+@implementer(IStore, ITaskStore)
 class SQLStore:
     """The declarations in any database that SQLAlchemy speaks to.
 
@@ -121,6 +124,7 @@ class SQLStore:
                 _make_private(url)
             engine = _engine(url)
             _in_transaction(engine, _thd_prepare, shown)
+            _make_shrinkable(engine)
         except ImportError as problem:
             raise CannotStart(
                 f"the database {shown} needs a driver, installed beside Cyme: {problem}"
@@ -155,6 +159,34 @@ class SQLStore:
 
     def prune_events(self, before: float, keep: int) -> Deferred[None]:
         return self._run(_thd_prune_events, before, keep)
+
+    # -- ITaskStore -----------------------------------------------------------------
+
+    def write_tasks(self, changes: Sequence[TaskChange]) -> Deferred[frozenset[str]]:
+        return self._run(taskrows.thd_write, tuple(changes))
+
+    def read_tasks(self, ids: Sequence[str]) -> Deferred[Mapping[str, TaskStatus]]:
+        return self._run(taskrows.thd_read, tuple(ids))
+
+    def claim_task(self, claim: Claim, now: float) -> Deferred[Claim]:
+        return self._run(_thd_locked, taskrows.thd_claim, claim, now)
+
+    def revoked_tasks(self, limit: int) -> Deferred[tuple[str, ...]]:
+        return self._run(taskrows.thd_revoked, limit)
+
+    def prune_tasks(self, before: float, limit: int) -> Deferred[int]:
+        pruned = self._run(taskrows.thd_prune, before, limit)
+        engine = self._engine
+        assert engine is not None
+        # Behind the transaction in the one thread, and before what is asked for next.
+        shrunk = deferToThreadPool(self._reactor, self._pool, _thd_shrink, engine)
+        return pruned.addBoth(lambda result: shrunk.addCallback(lambda _: result))
+
+    def use_broker(self, url: str, until: float) -> Deferred[None]:
+        return self._run(_thd_locked, taskrows.thd_use_broker, url, until)
+
+    def used_brokers(self) -> Deferred[Mapping[str, float]]:
+        return self._run(taskrows.thd_used_brokers)
 
     def close(self) -> Deferred[None]:
         engine, self._engine = self._engine, None
@@ -271,7 +303,13 @@ def _engine(url: URL) -> Engine:
         connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         with closing(connection.cursor()) as cursor:
             # What was acknowledged survives a power failure too, hence FULL.
-            for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            # Room is given back where tasks expired; this works before the first table is made.
+            for setting in (
+                "auto_vacuum=INCREMENTAL",
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+            ):
                 cursor.execute(f"PRAGMA {setting}")
 
     @event.listens_for(engine, "begin")
@@ -322,6 +360,33 @@ def _thd_add_columns(connection: Connection) -> None:
                 connection.exec_driver_sql(f"ALTER TABLE {quoted.format_table(table)} ADD COLUMN {added}")
 
 
+def _make_shrinkable(engine: Engine) -> None:
+    """Have an SQLite database that an older Cyme made able to give room back; no transaction can."""
+    if engine.dialect.name != "sqlite":
+        return
+    raw = engine.raw_connection()
+    try:
+        with closing(raw.cursor()) as cursor:
+            # 2 is INCREMENTAL.
+            if cursor.execute("PRAGMA auto_vacuum").fetchone() != (2,):
+                cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                cursor.execute("VACUUM")
+    finally:
+        raw.close()
+
+
+def _thd_shrink(engine: Engine) -> None:
+    """Give some room back to the disk, where the database does not by itself."""
+    if engine.dialect.name != "sqlite":
+        return
+    raw = engine.raw_connection()
+    try:
+        # Each step of this statement gives one page back, and only a script is stepped to its end.
+        raw.driver_connection.executescript(f"PRAGMA incremental_vacuum({SHRUNK_PAGES})")  # type: ignore[union-attr]
+    finally:
+        raw.close()
+
+
 def _reason(problem: Exception, url: URL) -> str:
     """What a driver says, in one line and without the password."""
     lines = str(getattr(problem, "orig", None) or problem).splitlines() or [type(problem).__name__]
@@ -369,6 +434,11 @@ def _thd_remove(connection: Connection, declarations: tuple[Declaration, ...]) -
 def _thd_lock(connection: Connection) -> None:
     """Wait until no other branch writes, see Note [Branches that share]."""
     connection.execute(select(_META.c.value).where(_SCHEMA).with_for_update())
+
+
+def _thd_locked(connection: Connection, thd: Callable[..., T], *arguments: Any) -> T:
+    _thd_lock(connection)
+    return thd(connection, *arguments)
 
 
 def _by_table(declarations: tuple[Declaration, ...]) -> Iterable[tuple[Table, list[Declaration]]]:

@@ -134,6 +134,7 @@ def _assemble(
     from cyme.controller.facade import make_controller
     from cyme.controller.tasks import Rules
     from cyme.events import Events
+    from cyme.gateway.service import Gateway
     from cyme.inflight import InFlight
     from cyme.planning import Policy
     from cyme.presence import Identity, Presence
@@ -177,6 +178,19 @@ def _assemble(
         jitter=random.random,
         oom_kills=OomKills().count,
     )
+    gateway = Gateway(
+        reactor,
+        store,
+        catalogue,
+        remote,
+        workers,
+        branch_id=branch_id,
+        host=host,
+        default_broker=lambda: broker,
+        result_expires=settings.result_expires,
+        retry_policy=backoffPolicy(initialDelay=0.5, maxDelay=10.0, jitter=random.random),
+        getrandbits=random.SystemRandom().getrandbits,
+    )
     presence = Presence(
         Identity(
             id=branch_id,
@@ -194,9 +208,10 @@ def _assemble(
     restart_timeout = 2 * (settings.warm_timeout + policy.start_timeout)
     bus = LocalBus(reactor)
     actors = Actors(reactor, bus, branch_id, presence.members)
-    for signs in (store.signs, supervisor.signs, remote.serving, bus.signs, threads.signs):
+    for signs in (store.signs, supervisor.signs, remote.serving, bus.signs, threads.signs, gateway.serving):
         vitals.watch(signs, settings.hang_limit)
-    vitals.watch(remote.connecting, max(CONNECT_LIMIT, settings.hang_limit))
+    for signs in (remote.connecting, gateway.connecting):
+        vitals.watch(signs, max(CONNECT_LIMIT, settings.hang_limit))
     controller = make_controller(
         reactor,
         catalogue,
@@ -230,6 +245,7 @@ def _assemble(
         remote=remote,
         supervisor=supervisor,
         rolling=controller.rolling,
+        gateway=gateway,
         actors=actors,
         presence=presence,
         site=site,

@@ -72,5 +72,5 @@ class TaskIds:
             self._number = self._getrandbits(_START)
         else:
             self._number = (self._number + 1) % (1 << _NUMBER)
-        number = self._number
-        return f"{now:08x}-{number >> 26:04x}-8{number >> 14 & _MIDDLE:03x}-{0x8000 | number & _LOW:04x}-{self._tail}"
+        high, middle, low = self._number >> 26, self._number >> 14 & _MIDDLE, self._number & _LOW
+        return f"{now:08x}-{high:04x}-8{middle:03x}-{0x8000 | low:04x}-{self._tail}"

@@ -79,6 +79,12 @@ class RemoteControl:
             return fail(self._closed_error(broker))
         return line.ask(command, nodes, arguments or {}, timeout)
 
+    def tell(self, broker: str, command: str, arguments: Mapping[str, Any]) -> Deferred[None]:
+        line = self._line(broker)
+        if line is None:
+            return fail(self._closed_error(broker))
+        return line.tell(command, arguments)
+
     def declare(self, broker: str, queue: ConsumedQueue) -> Deferred[bool]:
         return self._errand(broker, declare, broker, queue, self._connect_timeout)
 

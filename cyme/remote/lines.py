@@ -26,7 +26,14 @@ from twisted.logger import Logger
 
 from cyme.brokers import each, redacted
 from cyme.errors import BrokerAway
-from cyme.remote.mailbox import ECHO, Envelope, Question, echo_envelope, question_envelope
+from cyme.remote.mailbox import (
+    ECHO,
+    Envelope,
+    Question,
+    command_envelope,
+    echo_envelope,
+    question_envelope,
+)
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -36,6 +43,9 @@ ECHO_TIMEOUT = 5.0
 
 #: Seconds between two such messages, on transports without heartbeats.
 ECHO_INTERVAL = 10.0
+
+#: Seconds for which a command that nobody answers waits for workers that are held up.
+COMMAND_TIMEOUT = 60.0
 
 #: Questions that may be under way on one line.
 MOST_QUESTIONS = 1000
@@ -152,6 +162,22 @@ class Line:
         except (TypeError, ValueError):
             return fail()
         return self._submit(session, Question(ticket, set(nodes)), envelope, timeout)
+
+    def tell(self, command: str, arguments: Mapping[str, Any]) -> Deferred[None]:
+        """See `IRemoteControl.tell`."""
+        session = self._session
+        if session is None or not self.reachable:
+            return fail(self.away())
+        try:
+            envelope = command_envelope(
+                command, arguments, now=self.reactor.seconds(), timeout=COMMAND_TIMEOUT
+            )
+        except (TypeError, ValueError):
+            return fail()
+        question = Question(str(uuid4()), set())
+        session.submit(question, envelope)
+        session.forget(question)
+        return succeed(None)
 
     def close(self) -> Deferred[None]:
         """Stop; fires when the last thread has ended, for which the caller sets a limit."""

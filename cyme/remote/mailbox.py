@@ -95,6 +95,22 @@ def question_envelope(
     return Envelope(BROADCAST, "", json.dumps(body), {"clock": 0, "expires": now + timeout}, timeout)
 
 
+def command_envelope(command: str, arguments: Mapping[str, Any], *, now: float, timeout: float) -> Envelope:
+    """A broadcast to every node, which nobody is to answer.
+
+    :param now: seconds since the epoch.
+    :raises TypeError, ValueError: when the arguments are no JSON.
+    """
+    body = {
+        "method": command,
+        "arguments": dict(arguments),
+        "destination": None,
+        "pattern": None,
+        "matcher": None,
+    }
+    return Envelope(BROADCAST, "", json.dumps(body), {"clock": 0, "expires": now + timeout}, timeout)
+
+
 def echo_envelope(ticket: str, reply_key: str, *, timeout: float) -> Envelope:
     """A message of the line to itself: if it arrives, the broker lives."""
     body = json.dumps({ECHO: {"ok": "echo"}})

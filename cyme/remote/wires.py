@@ -99,20 +99,21 @@ class Wire(Protocol):
         """
 
 
-def connect(url: str, timeout: float) -> Any:
+def connect(url: str, timeout: float, purpose: str = "remote control") -> Any:
     """A `kombu.Connection` to one URL, connected; blocks at most about `timeout` seconds.
 
+    :param purpose: what it is for, which brokers show.
     :raises Exception: any, with what kombu or the library below it says.
     """
     transport = transport_of(url)
     options: dict[str, Any] = {}
     if transport in AMQP:
-        options = {"client_properties": {"connection_name": "cyme remote control"}}
+        options = {"client_properties": {"connection_name": f"cyme {purpose}"}}
     elif transport in REDIS:
         options = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
-            "client_name": "cyme-remote-control",
+            "client_name": f"cyme {purpose}".replace(" ", "-"),
             "polling_interval": BRPOP_TIMEOUT,
             # See Note [Visibility timeout].
             "ack_emulation": False,

@@ -113,6 +113,19 @@ def make_remote_tests(fixture: Callable[[TestCase], Deferred[World]]) -> type[Te
             cancelled = await self.ask("cancel_consumer", "w1@host", queue="tasks")
             self.assertEqual(cancelled, {"w1@host": {"ok": "no longer consuming from tasks"}})
 
+        async def test_tell(self) -> None:
+            """A command that nobody answers reaches every worker."""
+            await self.ready()
+            await self.remote.tell(self.broker, "add_consumer", {"queue": "told"})
+            for node in ("w1@host", "w2@host"):
+                answers = await self.ask("active_queues", node)
+                self.assertIn("told", [queue["name"] for queue in answers[node]])
+
+        async def test_tell_absent_broker(self) -> None:
+            """A broker that is away can be told nothing."""
+            self.assertFalse(await self.world.known(self.world.absent))
+            await self.assertFailure(self.remote.tell(self.world.absent, "revoke", {}), BrokerAway)
+
         async def test_unknown_command(self) -> None:
             """What a worker does not understand is answered with its error."""
             await self.ready()

@@ -141,6 +141,7 @@ class FakeRemoteControl:
 
     :ivar delay: seconds that answers take; 0 for before `ask` returns.
     :ivar asked: the questions, in order.
+    :ivar told: (broker, command, arguments) of the commands that nobody answers.
     :ivar declared: (broker, queue) of the declarations that were tried.
     :ivar counted: (broker, queues) of the counts that were asked for.
     :ivar depths: queue -> how many messages wait in it.
@@ -166,6 +167,7 @@ class FakeRemoteControl:
         self.forgotten: set[str] = set()
         self.delay = 0.0
         self.asked: list[Asked] = []
+        self.told: list[tuple[str, str, dict[str, Any]]] = []
         self.declared: list[tuple[str, ConsumedQueue]] = []
         self.deleted_queues: list[tuple[str, str]] = []
         self.retained: frozenset[str] | None = None
@@ -251,6 +253,15 @@ class FakeRemoteControl:
         call = self._clock.callLater(wait, self._answer, waiting, answers)
         self._waiting[waiting] = (broker, call)
         return waiting
+
+    def tell(self, broker: str, command: str, arguments: Mapping[str, Any]) -> Deferred[None]:
+        if broker in self._down or self._closed:
+            return fail(self._away(broker))
+        self.told.append((broker, command, dict(arguments)))
+        for (where, name), node in self._nodes.items():
+            if where == broker and name not in self._mute:
+                node.answer(command, arguments)
+        return succeed(None)
 
     def declare(self, broker: str, queue: ConsumedQueue) -> Deferred[bool]:
         if broker in self._down or self._closed:

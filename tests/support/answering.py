@@ -47,7 +47,9 @@ class AnsweringNodes:
             if name in self._mute or name not in (body["destination"] or [name]):
                 return
             answer = self.nodes[name].answer(body["method"], body["arguments"])
-            reply_to = body["reply_to"]
+            reply_to = body.get("reply_to")
+            if reply_to is None:
+                return
             node.reply({name: answer}, reply_to["exchange"], reply_to["routing_key"], body["ticket"])
 
         return node.listen(channel=channel, callback=heard)

@@ -1,0 +1,141 @@
+"""What is written down of tasks, and when: in batches, each one transaction.
+
+Note [What survives]
+~~~~~~~~~~~~~~~~~~~~
+A 202 says that the broker has the message, confirmed, and that the task's row is committed. The two
+are waited for side by side; which is done first does not matter, for nobody knows the id before both are:
+
+- Killed before the commit: there was no 202. The message may be out, then its result comes for an
+  id that was never issued; it is logged and dropped.
+- Killed after the commit and before the confirm: there was no 202. The row says PENDING of a task that
+  may not exist; nobody asks for it, and it expires.
+- The publish failed: the row is withdrawn, and the caller told that there is no task. A confirm may have
+  been lost on its way, then the task runs all the same, and its result is dropped as above.
+
+So what is written is written in the order in which it became known: a task's row was asked for before
+its message went out, and is committed no later than what comes of it. A state is only ever written over
+one that is not final. A result is acknowledged to its broker after the commit, see Note [Batches] in
+`collecting`; who waits for it hears of it when it arrives, since the broker still has it until then.
+
+A deduplication id is claimed, and committed, before its message goes out, and marked as confirmed
+before the 202. A claim that was never confirmed is taken up by the next request with that id, which
+publishes under the same task id, unless something was heard of the task meanwhile. Between a kill, or a
+lost confirm, and that request the message may so be published twice, which no broker could tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from cyme.queued import TaskChange, TaskStatus
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from cyme.interfaces import ITaskStore
+
+#: Changes of one transaction; it has the database's only thread to itself.
+MOST_CHANGES = 500
+#: Tasks that are read at once.
+MOST_READS = 500
+
+
+class Ledger:
+    """Gathers what is to be written and read while the database is busy, then does it in one go."""
+
+    def __init__(self, store: ITaskStore) -> None:
+        self._store = store
+        self._changes: list[tuple[TaskChange, ...]] = []
+        self._written: list[Deferred[frozenset[str]]] = []
+        self._reads: dict[str, list[Deferred[TaskStatus | None]]] = {}
+        self._busy = False
+        self._idle: list[Deferred[None]] = []
+
+    def write(self, *changes: TaskChange) -> Deferred[frozenset[str]]:
+        """Write changes behind all others; fires with the ids in them of which no task is known."""
+        written: Deferred[frozenset[str]] = Deferred()
+        self._changes.append(changes)
+        self._written.append(written)
+        self._go_on()
+        return written
+
+    def read(self, task_id: str) -> Deferred[TaskStatus | None]:
+        """Fire with what is known of a task, with all that was to be written by now."""
+        found: Deferred[TaskStatus | None] = Deferred()
+        self._reads.setdefault(task_id, []).append(found)
+        self._go_on()
+        return found
+
+    def when_idle(self) -> Deferred[None]:
+        """Fire when everything is written."""
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        self._go_on()
+        return idle
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Begin the next round, unless one is under way.
+
+        The database's thread does things in order, so that reads see what this round writes.
+        """
+        if self._busy:
+            return
+        steps: list[Deferred[None]] = []
+        if self._changes:
+            steps.append(self._write_some())
+        # Reads see all writes before them; while some had no place in this round they wait.
+        if self._reads and not self._changes:
+            steps.append(self._read_some())
+        if not steps:
+            idle, self._idle = self._idle, []
+            for one in idle:
+                one.callback(None)
+            return
+        self._busy = True
+        DeferredList(steps).addCallback(self._done)
+
+    def _done(self, _: object) -> None:
+        self._busy = False
+        self._go_on()
+
+    def _write_some(self) -> Deferred[None]:
+        changes: list[TaskChange] = []
+        taken = 0
+        for group in self._changes:
+            if changes and len(changes) + len(group) > MOST_CHANGES:
+                break
+            changes += group
+            taken += 1
+        groups, self._changes = self._changes[:taken], self._changes[taken:]
+        waiting, self._written = self._written[:taken], self._written[taken:]
+
+        def written(unknown: frozenset[str]) -> None:
+            for group, one in zip(groups, waiting, strict=True):
+                one.callback(unknown and unknown.intersection(getattr(change, "id", "") for change in group))
+
+        def failed(failure: Failure) -> None:
+            for one in waiting:
+                one.errback(failure)
+
+        return self._store.write_tasks(changes).addCallbacks(written, failed)
+
+    def _read_some(self) -> Deferred[None]:
+        ids = list(self._reads)[:MOST_READS]
+        waiting = {task_id: self._reads.pop(task_id) for task_id in ids}
+
+        def read(found: Mapping[str, TaskStatus]) -> None:
+            for task_id, those in waiting.items():
+                for one in those:
+                    one.callback(found.get(task_id))
+
+        def failed(failure: Failure) -> None:
+            for those in waiting.values():
+                for one in those:
+                    one.errback(failure)
+
+        return self._store.read_tasks(ids).addCallbacks(read, failed)
