@@ -325,7 +325,7 @@ def make_http_api_tests(
             self.assertEqual(
                 self.ask("PUT", "/foo/task/proj.add/?queue=tasks&expires=9", form="args=[1]").status, 202
             )
-            for wrong in (
+            bad: list[dict[str, Any]] = [
                 {"args": {}},
                 {"kwargs": []},
                 {"countdown": -1},
@@ -333,7 +333,8 @@ def make_http_api_tests(
                 {"expires": "x"},
                 {"priority": 256},
                 {"retries": 1},
-            ):
+            ]
+            for wrong in bad:
                 answer = self.ask("POST", "/foo/task/proj.add/", json_body=wrong)
                 self.assert_problem(answer, 400, *wrong)
             self.assert_problem(self.ask("POST", "/no/task/proj.add/"), 404, "no")

@@ -180,7 +180,7 @@ class DefaultQueueTests(TasksCase):
     """Tasks without a queue."""
 
     def test_made_on_demand(self) -> None:
-        """The first task without a queue declares `celery` and has all instances of the app consume from it."""
+        """The first task without a queue declares `celery` and has the app's instances consume from it."""
         self.assertEqual(self.message(self.request(None)).queue.name, "celery")
         self.assertEqual(self.queues("w1"), ("tasks", "celery"))
         self.assertEqual(self.queues("w2"), ("celery",))
@@ -217,34 +217,34 @@ class OutcomeTests(TasksCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.id = self.successResultOf(self.request())["uuid"]
+        self.task = self.successResultOf(self.request())["uuid"]
 
     def result(self) -> Any:
-        return self.successResultOf(self.tasks.result("foo", self.id))
+        return self.successResultOf(self.tasks.result("foo", self.task))
 
     def test_failure(self) -> None:
         """A failure is data."""
-        self.gateway.answer(self.id, TaskState.RETRY, error=TaskError(type="Timeout", message="slow"))
+        self.gateway.answer(self.task, TaskState.RETRY, error=TaskError(type="Timeout", message="slow"))
         self.assertEqual(self.result()["state"], "RETRY")
-        self.gateway.answer(self.id, TaskState.FAILURE, error=TaskError(type="Refused", message="no"))
+        self.gateway.answer(self.task, TaskState.FAILURE, error=TaskError(type="Refused", message="no"))
         error = {"type": "Refused", "message": "no"}
         self.assertEqual(self.result(), {"result": None, "state": "FAILURE", "error": error})
 
     def test_wait(self) -> None:
         """A wait fires as soon as there is a result, and at its end with the state."""
-        soon, later = (self.tasks.wait("foo", self.id, timeout=seconds) for seconds in (5.0, 50.0))
+        soon, later = (self.tasks.wait("foo", self.task, timeout=seconds) for seconds in (5.0, 50.0))
         self.assertNoResult(soon)
         self.clock.advance(5)
         pending = {"result": None, "state": "PENDING"}
         self.assertEqual(self.successResultOf(soon), (False, pending))
-        self.gateway.answer(self.id, TaskState.SUCCESS, {"status_code": 200})
+        self.gateway.answer(self.task, TaskState.SUCCESS, {"status_code": 200})
         done = {"result": {"status_code": 200}, "state": "SUCCESS"}
         self.assertEqual(self.successResultOf(later), (True, done))
 
     def test_cancelled(self) -> None:
         """A wait that is cancelled leaves nothing behind."""
         calls = len(self.clock.getDelayedCalls())
-        waiting = self.tasks.wait("foo", self.id)
+        waiting = self.tasks.wait("foo", self.task)
         waiting.cancel()
         self.failureResultOf(waiting)
         self.assertEqual(len(self.clock.getDelayedCalls()), calls)
