@@ -53,7 +53,8 @@ class QueueingTests:
         self.assertEqual(status, 202, headers)
         before = len(self.recorder.requests)
         result = await self.ask("GET", headers["location"] + "wait/?timeout=60")
-        self.assertEqual((result["state"], result["result"]["status_code"]), ("SUCCESS", 200), result)
+        self.assertEqual(result["state"], "SUCCESS", result)
+        self.assertEqual(result["result"]["status_code"], 200, result)
         self.assertGreaterEqual(len(self.recorder.requests), before)
         return result["result"], self.recorder.requests[-1]
 
@@ -81,7 +82,9 @@ class QueueingTests:
                 self.assertEqual(result["url"], self.target + selector)
                 if method != "HEAD":
                     self.assertEqual((request.body, request.header("content-type")), (content, "x/y; z=1"))
-                    self.assertEqual(result["content"], "recorded")
+                    # What comes behind the answer to CONNECT is a tunnel's (RFC 9110, 9.3.6).
+                    content_of = {"CONNECT": ("", "recorded")}.get(method, ("recorded",))
+                    self.assertIn(result["content"], content_of, method)
 
     async def test_spellings(self: Any) -> None:
         """However the URL is spelled, and whatever the size of the body, the target gets the same."""
@@ -91,13 +94,14 @@ class QueueingTests:
         content = os.urandom(1 << 20)
         with open(large, "wb") as file:
             file.write(content)
+        sends = ("-X", "PUT", "--data-binary", f"@{large}", "-H", "Content-Type: a/b", "-H", "Expect:")
         for path in (url, url.replace("://", ":/"), quote(url, safe=""), f"?url={quote(url, safe='')}"):
-            _, request = await self.queue("-T", large, "-H", "Expect:", path=f"/foo/queue/{path}")
+            _, request = await self.queue(*sends, path=f"/foo/queue/{path}")
             self.assertEqual((request.method, request.target), ("PUT", "/x?a=1&b=2&a=3"))
             self.assertEqual(request.body, content)
         with open(large, "ab") as file:
             file.write(b"x")
-        status, _, problem = await self.curl("-T", large, "-H", "Expect:", path=f"/foo/queue/{url}")
+        status, _, problem = await self.curl(*sends, path=f"/foo/queue/{url}")
         self.assertEqual((status, problem["status"]), (413, 413))
 
     async def test_document(self: Any) -> None:
