@@ -135,6 +135,7 @@ def _assemble(
     from cyme.bus.local import LocalBus
     from cyme.catalogue import Catalogue
     from cyme.controller.facade import make_controller
+    from cyme.controller.tasks import Rules
     from cyme.events import Events
     from cyme.gateway.service import Gateway
     from cyme.inflight import InFlight
@@ -224,6 +225,9 @@ def _assemble(
         branch_id,
         lambda: broker,
         events,
+        remote,
+        gateway,
+        rules=Rules(allow=settings.allow_target, deny=settings.deny_target),
         restart_timeout=restart_timeout,
     )
     site = make_site(

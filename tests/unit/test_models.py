@@ -29,7 +29,14 @@ common = {
 }
 apps = st.builds(App, **common, **parameters)
 queues = st.builds(
-    Queue, app=texts, exchange=maybe, exchange_type=maybe, routing_key=maybe, options=maybe, **common
+    Queue,
+    app=texts,
+    exchange=maybe,
+    exchange_type=maybe,
+    routing_key=maybe,
+    options=maybe,
+    paused=st.booleans(),
+    **common,
 )
 instances = st.builds(
     Instance,
@@ -132,7 +139,7 @@ class TablesTests(SynchronousTestCase):
 
     def test_known(self) -> None:
         """Tables and columns are those of the schema's version; who changes them counts that up."""
-        self.assertEqual(SCHEMA_VERSION, 3)
+        self.assertEqual(SCHEMA_VERSION, 4)
         found = {name: " ".join(table.columns.keys()) for name, table in Base.metadata.tables.items()}
         version = "version_stamp version_branch deleted"
         parameters = "celery_app pool arguments extra_config max_memory max_age stall_timeout"
@@ -144,7 +151,7 @@ class TablesTests(SynchronousTestCase):
                     "cyme_meta": "name value",
                     "broker": "id url digest",
                     "app": f"name broker_id {parameters} {version}",
-                    "queue": f"app name exchange exchange_type routing_key options {version}",
+                    "queue": f"app name exchange exchange_type routing_key options paused {version}",
                     "instance": f"name app branch broker_id is_enabled queues max_concurrency min_concurrency"
                     f" generation drain_until created_at {parameters} {version}",
                     "rollout": f"app id branch parallel timeout asked_by asked_at waiting under_way done"

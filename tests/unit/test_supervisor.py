@@ -648,6 +648,24 @@ class ConsumerTests(SupervisorTestCase):
         self.turn(0.5)
         self.assertEqual(node.queues, {"dq.w1"})
 
+    def test_paused(self) -> None:
+        """A queue that is paused is consumed by no worker, not even a new one, until it is resumed."""
+        self.start()
+        node = self.run_instance()
+        queue = Queue(app="foo", name="tasks")
+        self.declare(queue)
+        self.change("w1", queues=("tasks",))
+        self.turn(0.5)
+        self.declare(evolve(queue, paused=True))
+        self.turn(0.5)
+        self.assertEqual(node.queues, {"dq.w1"})
+        node.queues.add("tasks")
+        self.turn(INTERVAL + 1)
+        self.assertEqual(node.queues, {"dq.w1"})
+        self.declare(queue)
+        self.turn(0.5)
+        self.assertEqual(node.queues, {"dq.w1", "tasks"})
+
     def test_drift(self) -> None:
         """What somebody changed by hand is put right at the next full check."""
         self.start()
