@@ -71,6 +71,7 @@ class Queue:
 
     :ivar options: the JSON text of an object with the option names of
         `kombu.utils.compat.entry_to_queue`, or None.
+    :ivar paused: whether nobody is to consume from it for now.
     """
 
     kind: ClassVar[str] = "queue"
@@ -81,6 +82,7 @@ class Queue:
     exchange_type: str | None = None
     routing_key: str | None = None
     options: str | None = None
+    paused: bool = False
     version: Version = NEVER
     deleted: bool = False
 

@@ -80,6 +80,29 @@ class BodyTooLarge(Refused):
         return f"the request body is over this branch's limit of {self.arguments[0]} bytes"
 
 
+class InvalidTarget(Refused):
+    """A URL that no request can have."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+    def sentence(self) -> str:
+        return f"this can't be requested: {self.arguments[0]}"
+
+
+class TargetDenied(Refused):
+    """A URL that the branch was told not to have requested.
+
+    :param problem: names the rule.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+    def sentence(self) -> str:
+        return f"{self.arguments[0]}; see --allow-target and --deny-target"
+
+
 class InvalidDeclaration(Refused):
     """A queue declaration that the broker says is impossible (failure-modes F3)."""
 

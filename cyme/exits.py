@@ -85,7 +85,9 @@ class Rule:
         :param is_first: whether it is the first in a row that ended for this reason.
         :param jitter: from 0 to 1.
         """
-        if self.wait is Wait.STEADY or (self.wait is Wait.ONCE_THEN_STEADY and not is_first):
+        # Reasons that take turns are no reason to start without a wait again and again.
+        may_hurry = is_first and not before
+        if self.wait is Wait.STEADY or (self.wait is Wait.ONCE_THEN_STEADY and not may_hurry):
             return waits.steady * (1 + jitter)
         if self.wait is Wait.ONCE_THEN_STEADY or (self.wait is Wait.GROWING and not before):
             return 0.0

@@ -365,6 +365,14 @@ class IRemoteControl(Interface):
         :raises BrokerAway: when the broker can't be reached.
         """
 
+    def purge(broker: str, queue: str) -> Deferred[int]:
+        """Remove the messages that wait in a queue, and leave those that a worker holds.
+
+        Fires with how many they were; 0 for a queue that does not exist.
+
+        :raises BrokerAway: when the broker can't be reached.
+        """
+
     def delete_queue(broker: str, name: str) -> Deferred[None]:
         """Delete a queue and the exchange that Celery names after it; no error if they are gone.
 
@@ -598,6 +606,7 @@ class IController(Interface):
     apps = Attribute("the verbs of apps, see `cyme.controller.apps.Apps`")
     queues = Attribute("the verbs of queue declarations, see `cyme.controller.queues.Queues`")
     instances = Attribute("the verbs of instances, see `cyme.controller.instances.Instances`")
+    tasks = Attribute("the verbs of queued tasks, see `cyme.controller.tasks.Tasks`")
     rollouts = Attribute("the verbs of rolling restarts, see `cyme.controller.rollouts.Rollouts`")
     branches = Attribute("the verbs of branches, see `cyme.controller.branches.Branches`")
     events = Attribute("the verbs of the why-log, see `cyme.controller.history.History`")

@@ -112,6 +112,7 @@ class Queue(Versioned, Base):
     exchange_type: Mapped[str | None] = mapped_column(_TEXT)
     routing_key: Mapped[str | None] = mapped_column(_TEXT)
     options: Mapped[str | None] = mapped_column(_TEXT)
+    paused: Mapped[bool] = mapped_column(Boolean, default=False, server_default="0")
 
 
 class Instance(StartParameters, Versioned, Base):
@@ -235,7 +236,8 @@ def row_of(declaration: Declaration, broker_ids: Mapping[str, int]) -> dict[str,
         return row | _rollout_row(declaration)
     row["name"] = declaration.name
     if isinstance(declaration, declarations.Queue):
-        return row | {"app": declaration.app} | {name: getattr(declaration, name) for name in _QUEUE_TEXTS}
+        texts = {name: getattr(declaration, name) for name in _QUEUE_TEXTS}
+        return row | texts | {"app": declaration.app, "paused": declaration.paused}
     row |= {name: getattr(declaration, name) for name in (*_PARAMETERS, *_LIMITS)}
     row["broker_id"] = None if declaration.broker is None else broker_ids[declaration.broker]
     if isinstance(declaration, declarations.App):
@@ -268,7 +270,7 @@ def value_of(kind: str, row: Mapping[str, Any], brokers: Mapping[int, str]) -> D
     common["name"] = _text(row, "name")
     if kind == declarations.Queue.kind:
         common |= {name: _optional_text(row, name) for name in _QUEUE_TEXTS}
-        return declarations.Queue(app=_text(row, "app"), **common)
+        return declarations.Queue(app=_text(row, "app"), paused=_boolean(row, "paused"), **common)
     common |= {name: _optional_text(row, name) for name in _PARAMETERS}
     common |= {
         "max_memory": _limit(row, "max_memory") and _whole(row, "max_memory"),

@@ -9,6 +9,8 @@ import re
 
 #: The longest name of a queue, in bytes of UTF-8: AMQP's short string.
 QUEUE_NAME_MOST = 255
+#: Where tasks of an app go that name no queue: what Celery calls its own.
+DEFAULT_QUEUE = "celery"
 #: The largest pool that can be declared.
 CONCURRENCY_MOST = 10_000
 #: The largest limit of memory that can be declared, in bytes: more than machines have.

@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 
 from cyme.brokers import AMQP, checked, transport_of
 from cyme.errors import InvalidParameter
+from cyme.targets import parse_rules
 
 #: What `--broker` takes instead of a URL to ask for a private Redis.
 EMBEDDED = "embedded"
+#: What `--deny-target` takes to leave out the targets that are denied without a word.
+NO_DEFAULT = "none"
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -111,6 +114,17 @@ def origin(text: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in text or text != bare:
         raise ValueError(f"{text!r} is not an origin: http://HOST[:PORT] or https://HOST[:PORT], no path")
     return text.lower()
+
+
+def target_rule(text: str) -> str:
+    """Read a rule about targets, see `cyme.targets.parse_rules`."""
+    parse_rules((text,))
+    return text
+
+
+def denied_target(text: str) -> str:
+    """Read a rule about targets that are denied, or the word that leaves the usual ones out."""
+    return text if text == NO_DEFAULT else target_rule(text)
 
 
 def truth(text: str) -> bool:

@@ -18,6 +18,7 @@ from attrs import frozen
 
 from cyme import readers
 from cyme.addresses import Address, read_address
+from cyme.targets import DEFAULT_DENY
 
 #: The section of a configuration file.
 SECTION = "cyme"
@@ -233,6 +234,26 @@ OPTIONS: tuple[Option, ...] = (
         " file or the environment.",
         is_list=True,
     ),
+    Option(
+        "allow-target",
+        None,
+        None,
+        readers.target_rule,
+        "What queued requests may be made to: HOST, *.DOMAIN, an address or a range like 10.0.0.0/8, each"
+        " with :PORT if only that is meant. Without it, everything that is not denied. May be given several"
+        " times; separated by spaces in a file or the environment.",
+        is_list=True,
+    ),
+    Option(
+        "deny-target",
+        None,
+        None,
+        readers.denied_target,
+        "What queued requests must not be made to, written in the same way; it beats --allow-target."
+        " Link-local addresses and the metadata services of clouds are denied too, unless one of them is"
+        " 'none'. May be given several times; separated by spaces in a file or the environment.",
+        is_list=True,
+    ),
 )
 
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
@@ -317,6 +338,7 @@ class Settings:
     :ivar http: where to listen, or None for no HTTP.
     :ivar broker: a URL, `readers.EMBEDDED`, or None for "remembered, else looked for".
     :ivar logfile: a path, or None for standard output.
+    :ivar deny_target: with those that are denied without a word.
     :ivar is_daemon: whether the process left the terminal.
     """
 
@@ -340,6 +362,8 @@ class Settings:
     result_expires: float
     max_request_body: int
     allow_origin: tuple[str, ...]
+    allow_target: tuple[str, ...]
+    deny_target: tuple[str, ...]
     is_daemon: bool
 
 
@@ -366,5 +390,10 @@ def make_settings(values: Mapping[str, Any], *, is_daemon: bool = False) -> Sett
         every["logfile"] = os.path.join(root, "branch.log")
     elif every["logfile"] == "-":
         every["logfile"] = None
+    denied: tuple[str, ...] = every["deny-target"]
+    if readers.NO_DEFAULT in denied:
+        every["deny-target"] = tuple(rule for rule in denied if rule != readers.NO_DEFAULT)
+    else:
+        every["deny-target"] = (*DEFAULT_DENY, *denied)
     fields = {key.replace("-", "_"): value for key, value in every.items()}
     return Settings(**fields, is_daemon=is_daemon)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote_to_bytes as unquote
 
 from twisted.web.server import Request
 
@@ -80,6 +81,23 @@ def consuming(request: Request, tried: bool | None) -> bytes:
     if tried is False:
         return _json(request, 201, {"ok": "ok", "declaration": UNTRIED})
     return _answer(request, 201, _OK)
+
+
+def queued(request: Request, app: str, task: Mapping[str, Any]) -> bytes:
+    """202 with a task that its broker has, and where to ask about it."""
+    request.responseHeaders.setRawHeaders(b"Location", [f"/{app}/query/{task['uuid']}/".encode("ascii")])
+    return _json(request, 202, task)
+
+
+def queued_task(request: Request, task: Mapping[str, Any]) -> bytes:
+    """The same for a task that was queued by its name."""
+    return queued(request, unquote(request.path.split(b"/")[1]).decode(), task)
+
+
+def waited(request: Request, outcome: tuple[bool, Mapping[str, Any]]) -> bytes:
+    """200 with the result of a task that has ended, 202 with the state of one that has not."""
+    ended, result = outcome
+    return _json(request, 200 if ended else 202, result)
 
 
 def text(request: Request, value: str) -> bytes:

@@ -43,9 +43,10 @@ class Guard:
         self._origins = frozenset(origins)
         self._check_host = check_host
 
-    def check_request(self, request: Request) -> None:
+    def check_request(self, request: Request, path: bytes) -> None:
         """Refuse what no route has to look at.
 
+        :param path: as much of the request's path as is to be judged.
         :raises MalformedRequest: for a target, method or Host that makes no sense.
         :raises CrossSite: for a Host that is not the loopback's.
         """
@@ -58,8 +59,8 @@ class Guard:
                 "this branch listens on the loopback interface alone, and answers only requests whose "
                 "Host is localhost or a loopback address"
             )
-        if not _PLAIN_PATH.fullmatch(request.path):
-            _check_path(request.path)
+        if not _PLAIN_PATH.fullmatch(path):
+            _check_path(path)
         if not _METHOD.fullmatch(request.method):
             raise MalformedRequest("the method must be in capital letters")
 
@@ -101,6 +102,15 @@ class Guard:
         if len(origins) == 1 and origins[0].lower() in self._origins:
             headers.setRawHeaders(b"Access-Control-Allow-Origin", origins)
             headers.setRawHeaders(b"Access-Control-Expose-Headers", [b"Cyme-Missing, Location, Retry-After"])
+
+    def is_preflight(self, request: Request) -> bool:
+        """Whether a browser asks what a page of another site may send, and sends nothing yet."""
+        headers = request.requestHeaders
+        return (
+            request.method == b"OPTIONS"
+            and headers.hasHeader(b"Origin")
+            and headers.hasHeader(b"Access-Control-Request-Method")
+        )
 
     def answer_preflight(self, request: Request, methods: bytes) -> None:
         """Tell the browser what a page of an allowed origin may send; for `OPTIONS`.

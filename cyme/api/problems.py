@@ -30,6 +30,17 @@ class MalformedRequest(errors.Refused):
         return f"the request can't be understood: {self.arguments[0]}"
 
 
+class InvalidHeader(errors.Refused):
+    """A header that means something here and has a value that it can't have."""
+
+    def __init__(self, header: str, problem: str) -> None:
+        super().__init__(header, problem)
+
+    def sentence(self) -> str:
+        header, problem = self.arguments
+        return f"header '{header}': {problem}"
+
+
 class NoSuchRoute(errors.NotFound):
     """A path that nothing answers to."""
 
@@ -90,8 +101,11 @@ STATUSES: tuple[tuple[type[errors.CymeError], int], ...] = (
     (errors.InvalidName, 400),
     (errors.MalformedBody, 400),
     (MalformedRequest, 400),
+    (InvalidHeader, 400),
+    (errors.InvalidTarget, 400),
     (errors.InvalidDeclaration, 400),
     (errors.CrossSite, 403),
+    (errors.TargetDenied, 403),
     (errors.NotFound, 404),
     (MethodRefused, 405),
     (errors.Conflict, 409),

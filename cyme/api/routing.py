@@ -56,6 +56,7 @@ class Route:
     :ivar scheduled: makes their answer.
     :ivar refused_paths: paths with `!` where it makes no sense, because the answer is the point.
     :ivar follow: the verb for clients that want a stream of events instead, see `cyme.api.streams`.
+    :ivar is_cancelled: whether the verb ends when its client goes away; the others go on.
     :ivar awaits: whether the verb takes `wait`, which is 0 on the paths with `!`.
     """
 
@@ -71,6 +72,7 @@ class Route:
     refused_paths: tuple[str, ...] = ()
     follow: Callable[..., Any] | None = None
     awaits: bool = False
+    is_cancelled: bool = False
 
     @property
     def changes(self) -> bool:
@@ -85,10 +87,15 @@ class _Segment(BaseConverter):
     part_isolating = True
 
 
+def roots_of(routes: Iterable[Route]) -> list[str]:
+    """The first segments of paths that are no apps."""
+    return sorted({path.split("/")[1] for route in routes for path in route.paths} - {"", "<app>"})
+
+
 def make_app(routes: Sequence[Route], controller: IController, guard: Guard, streams: Streams) -> Klein:
     """Build the Klein application that serves `routes` with the verbs of `controller`."""
     app = Klein()
-    roots = sorted({path.split("/")[1] for route in routes for path in route.paths} - {"", "<app>"})
+    roots = roots_of(routes)
 
     class AppName(BaseConverter):
         """An app's name: not one of the routes at the root, so that none is taken for an app."""
@@ -150,7 +157,8 @@ def _endpoint(
 
     def finish(request: Request, result: Any) -> bytes | Deferred[bytes]:
         if isinstance(result, Deferred):
-            return shielded(result).addCallback(lambda value: answer(request, value))
+            outcome: Deferred[Any] = result if route.is_cancelled else shielded(result)
+            return outcome.addCallback(lambda value: answer(request, value))
         return answer(request, result)
 
     def look(request: Request, **names: str) -> bytes | Deferred[bytes]:

@@ -17,10 +17,11 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from cyme.api import apps, branches, events, health, instances, queues, rollouts
+from cyme.api import apps, branches, events, health, instances, queues, rollouts, tasks
 from cyme.api.guard import Guard
 from cyme.api.problems import answer_problem, document
-from cyme.api.routing import Route, make_app
+from cyme.api.queueing import Queueing
+from cyme.api.routing import Route, make_app, roots_of
 from cyme.api.streams import Streams
 from cyme.errors import BodyTooLarge, CymeError
 from cyme.interfaces import IController
@@ -118,8 +119,9 @@ class Front(Resource):
 
     isLeaf = True
 
-    def __init__(self, app: Klein, guard: Guard) -> None:
+    def __init__(self, app: Klein, guard: Guard, queueing: Queueing) -> None:
         super().__init__()
+        self._queueing = queueing
         self._routes = app.resource()
         self._guard = guard
 
@@ -128,13 +130,17 @@ class Front(Resource):
         headers.setRawHeaders(b"Server", SERVER)
         headers.setRawHeaders(b"X-Content-Type-Options", _NOSNIFF)
         headers.setRawHeaders(b"Cache-Control", _NO_STORE)
+        # What follows the prefix is another server's business.
+        prefix = self._queueing.prefix(request.uri)
         try:
-            self._guard.check_request(request)
+            self._guard.check_request(request, request.path if prefix is None else prefix)
         except CymeError:
             request.write(answer_problem(request, Failure()))
             request.finish()
             return NOT_DONE_YET
         self._guard.mark(request)
+        if prefix is not None:
+            return self._queueing.render(request)
         return self._routes.render(request)
 
 
@@ -184,6 +190,7 @@ def all_routes(readiness: health.Readiness) -> tuple[Route, ...]:
         *instances.ROUTES,
         *queues.ROUTES,
         *rollouts.ROUTES,
+        *tasks.ROUTES,
     )
 
 
@@ -205,5 +212,7 @@ def make_site(
     """
     guard = Guard(allowed_origins=allowed_origins, check_host=check_host)
     streams = Streams(reactor)
-    app = make_app(all_routes(readiness), controller, guard, streams)
-    return ApiSite(reactor, Front(app, guard), streams, max_request_body=max_request_body)
+    routes = all_routes(readiness)
+    app = make_app(routes, controller, guard, streams)
+    front = Front(app, guard, Queueing(controller, guard, roots_of(routes)))
+    return ApiSite(reactor, front, streams, max_request_body=max_request_body)

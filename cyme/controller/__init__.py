@@ -3,7 +3,9 @@
 From Python, without HTTP, with the parts that `cyme.tap` puts together::
 
     actors = Actors(reactor, LocalBus(reactor), "b1", presence.members)
-    controller = make_controller(reactor, catalogue, supervisor, actors, presence, "b1", lambda: url, events)
+    controller = make_controller(
+        reactor, catalogue, supervisor, actors, presence, "b1", lambda: url, events, remote, gateway
+    )
     await actors.start()
 
     await controller.apps.add("foo", hostname="mq.example", userid="me", password="secret")

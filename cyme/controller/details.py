@@ -50,6 +50,7 @@ def queue_details(queue: Queue) -> dict[str, Any]:
             "exchange_type": queue.exchange_type or "direct",
             "routing_key": queue.routing_key or queue.name,
         },
+        "paused": queue.paused,
     }
 
 

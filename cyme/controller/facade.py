@@ -16,6 +16,7 @@ from cyme.controller.owner import BranchActor, InstanceActor
 from cyme.controller.queues import Queues
 from cyme.controller.rolling import Rolling
 from cyme.controller.rollouts import RolloutActor, Rollouts
+from cyme.controller.tasks import NO_RULES, Rules, Tasks
 from cyme.declarations import Declaration, Instance
 from cyme.interfaces import IController
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from cyme.actors import Actors
-    from cyme.interfaces import ICatalogue, IEvents, ISupervisor
+    from cyme.interfaces import ICatalogue, IEvents, IGateway, IRemoteControl, ISupervisor
     from cyme.presence import Presence
 
 
@@ -45,11 +46,15 @@ class Controller:
         branch_id: str,
         default_broker: Callable[[], str],
         events: IEvents,
+        remote: IRemoteControl,
+        gateway: IGateway,
+        rules: Rules,
         restart_timeout: float,
     ) -> None:
         self.apps = Apps(catalogue, actors.narrator, default_broker)
-        self.queues = Queues(catalogue, actors.narrator)
+        self.queues = Queues(clock, catalogue, remote, actors.narrator, default_broker)
         self.instances = Instances(catalogue, supervisor, actors, presence, branch_id, default_broker)
+        self.tasks = Tasks(clock, catalogue, gateway, default_broker, rules)
         self.branches = Branches(presence)
         self.events = History(catalogue, events)
         self.rollouts = Rollouts(clock, catalogue, actors, events, branch_id, restart_timeout)
@@ -65,7 +70,10 @@ def make_controller(
     branch_id: str,
     default_broker: Callable[[], str],
     events: IEvents,
+    remote: IRemoteControl,
+    gateway: IGateway,
     *,
+    rules: Rules = NO_RULES,
     restart_timeout: float = 180.0,
 ) -> Controller:
     """The controller of a branch, and in `actors` the other side of its verbs.
@@ -73,6 +81,7 @@ def make_controller(
     Start `actors` when the catalogue is loaded: then this branch answers for its instances.
 
     :param default_broker: gives the URL of the broker of apps that name none; asked at each use.
+    :param rules: which targets requests may have.
     :param restart_timeout: seconds that an instance gets to come back in a rolling restart.
     """
 
@@ -100,5 +109,8 @@ def make_controller(
         branch_id,
         default_broker,
         events,
+        remote,
+        gateway,
+        rules,
         restart_timeout,
     )

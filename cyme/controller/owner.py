@@ -28,6 +28,7 @@ from cyme.errors import (
     NoSuchQueue,
     NotConsuming,
 )
+from cyme.naming import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -91,6 +92,9 @@ class InstanceActor:
             if instance is None:
                 now = self._clock.seconds()
                 instance = Instance(name=chosen, app=app, branch=self._branch_id, created_at=now)
+                if self._catalogue.queue(app, DEFAULT_QUEUE) is not None:
+                    # See Note [The default queue] in `cyme.controller.tasks`.
+                    instance = evolve(instance, queues=(DEFAULT_QUEUE,))
             changed = _changed(instance, changes)
             concurrency(changed.max_concurrency, changed.min_concurrency)
             return [changed]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
+from twisted.internet.defer import TimeoutError
 
 from cyme.controller.deferring import returns_deferred
 from cyme.controller.details import queue_details
@@ -13,21 +14,38 @@ from cyme.controller.names import queue_name
 from cyme.controller.parameters import known
 from cyme.controller.queueoptions import exchange_type, queue_options, short_string
 from cyme.declarations import Declaration, Queue
-from cyme.errors import NoSuchApp, NoSuchQueue
+from cyme.errors import BrokerAway, NoSuchApp, NoSuchQueue
 
 if TYPE_CHECKING:
-    from cyme.interfaces import ICatalogue
+    from twisted.internet.interfaces import IReactorTime
+
+    from cyme.interfaces import ICatalogue, IRemoteControl
     from cyme.narration import Narrator
 
+#: Seconds that a broker gets to count a queue.
+COUNT_WITHIN = 3.0
 PARAMETERS = ("exchange", "exchange_type", "routing_key", "options")
 
 
 class Queues:
-    """Adds, changes, shows and removes the queue declarations of apps."""
+    """Adds, changes, shows, pauses, empties and removes the queue declarations of apps.
 
-    def __init__(self, catalogue: ICatalogue, narrator: Narrator) -> None:
+    :param default_broker: gives the URL of the broker of apps that name none.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        catalogue: ICatalogue,
+        remote: IRemoteControl,
+        narrator: Narrator,
+        default_broker: Callable[[], str],
+    ) -> None:
+        self._clock = clock
         self._catalogue = catalogue
+        self._remote = remote
         self._narrator = narrator
+        self._default_broker = default_broker
 
     def all(self, app: str) -> list[str]:
         """The names of an app's queue declarations.
@@ -43,6 +61,26 @@ class Queues:
         :raises NoSuchApp, NoSuchQueue: when there is none.
         """
         return queue_details(self._queue(app, name))
+
+    @returns_deferred
+    async def inspect(self, app: str, name: str) -> dict[str, Any]:
+        """Fire with a declaration, and under `messages` and `consumers` what the app's broker counts.
+
+        Both are None where the broker can't tell or is away, and 0 where it does not have the queue.
+
+        :raises NoSuchApp, NoSuchQueue: when there is none.
+        """
+        queue = self._queue(app, name)
+        messages = consumers = None
+        try:
+            counting = self._remote.count(self._broker(app), [name])
+            counts = await counting.addTimeout(COUNT_WITHIN, self._clock)
+        except (BrokerAway, TimeoutError):
+            counts = None
+        if counts is not None:
+            count = counts[name]
+            messages, consumers = (0, 0) if count is None else (count.messages, count.consumers)
+        return {**queue_details(queue), "messages": messages, "consumers": consumers}
 
     @returns_deferred
     async def add(self, app: str, name: str, **params: Any) -> tuple[bool, dict[str, Any]]:
@@ -91,6 +129,49 @@ class Queues:
             await self._catalogue.change(decide)
 
         await self._narrator.narrated("Queue", "delete", {"name": name}, work)
+
+    @returns_deferred
+    async def pause(self, app: str, name: str) -> None:
+        """Have no instance consume from a queue, until `resume`.
+
+        :raises NoSuchApp, NoSuchQueue: when there is none.
+        """
+        await self._set_paused(app, name, True)
+
+    @returns_deferred
+    async def resume(self, app: str, name: str) -> None:
+        """Have the instances consume again that are declared to.
+
+        :raises NoSuchApp, NoSuchQueue: when there is none.
+        """
+        await self._set_paused(app, name, False)
+
+    @returns_deferred
+    async def purge(self, app: str, name: str) -> dict[str, int]:
+        """Remove the messages that wait in a queue of the app's broker; fires with `{"purged": number}`.
+
+        :raises NoSuchApp, NoSuchQueue: when there is none.
+        :raises BrokerAway: when the broker can't be reached.
+        """
+        self._queue(app, name)
+
+        async def work() -> dict[str, int]:
+            return {"purged": await self._remote.purge(self._broker(app), name)}
+
+        return await self._narrator.narrated("Queue", "purge", {"name": name}, work)
+
+    async def _set_paused(self, app: str, name: str, paused: bool) -> None:
+        def decide() -> list[Declaration]:
+            return [evolve(self._queue(app, name), paused=paused)]
+
+        async def work() -> None:
+            await self._catalogue.change(decide)
+
+        await self._narrator.narrated("Queue", "pause" if paused else "resume", {"name": name}, work)
+
+    def _broker(self, app: str) -> str:
+        there = self._catalogue.app(app)
+        return (there.broker if there is not None else None) or self._default_broker()
 
     def _changes(self, given: dict[str, Any]) -> dict[str, Any]:
         changes: dict[str, Any] = {}

@@ -23,7 +23,7 @@ from cyme.planning.steps import (
     Step,
     Stop,
 )
-from cyme.planning.wanted import GROWING_POOLS, ConsumedQueue, Desired
+from cyme.planning.wanted import GROWING_POOLS, ConsumedQueue, Desired, consumed
 
 __all__ = [
     "AddConsumer",
@@ -51,6 +51,7 @@ __all__ = [
     "Stop",
     "after_exit",
     "broker_returned",
+    "consumed",
     "forgiven",
     "plan",
     "silence",

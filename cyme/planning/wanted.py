@@ -7,6 +7,8 @@ import json
 
 from attrs import field, frozen
 
+from cyme.declarations import Queue
+
 #: Celery pools that `autoscale` can grow and shrink; the others die of it (failure-modes F7).
 GROWING_POOLS = frozenset({"prefork", "processes"})
 
@@ -23,6 +25,17 @@ class ConsumedQueue:
     exchange_type: str
     routing_key: str
     options: str = "{}"
+
+
+def consumed(queue: Queue) -> ConsumedQueue:
+    """A queue declaration with its defaults filled in (requirements R51)."""
+    return ConsumedQueue(
+        name=queue.name,
+        exchange=queue.exchange or queue.name,
+        exchange_type=queue.exchange_type or "direct",
+        routing_key=queue.routing_key or queue.name,
+        options=queue.options or "{}",
+    )
 
 
 @frozen(kw_only=True)
@@ -84,6 +97,11 @@ class Desired:
     def private_queue(self) -> str:
         """The queue that this instance alone consumes from, always."""
         return f"dq.{self.name}"
+
+    @property
+    def consumes(self) -> frozenset[str]:
+        """The names of all queues that it is to consume from."""
+        return frozenset({self.private_queue, *(queue.name for queue in self.queues)})
 
     @property
     def autoscales(self) -> bool:

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from cyme.brokers import redacted
 from cyme.errors import BrokerAway
 from cyme.interfaces import IRemoteControl
-from cyme.remote.errands import count, declare, delete_queue
+from cyme.remote.errands import count, declare, delete_queue, purge
 from cyme.remote.lines import ISession, Line
 from cyme.remote.sessions import Session
 from cyme.vitals import Pulse
@@ -90,6 +90,9 @@ class RemoteControl:
 
     def count(self, broker: str, queues: Sequence[str]) -> Deferred[Mapping[str, QueueCount | None] | None]:
         return self._errand(broker, count, broker, tuple(queues), self._connect_timeout)
+
+    def purge(self, broker: str, queue: str) -> Deferred[int]:
+        return self._errand(broker, purge, broker, queue, self._connect_timeout)
 
     def delete_queue(self, broker: str, name: str) -> Deferred[None]:
         return self._errand(broker, delete_queue, broker, name, self._connect_timeout)

@@ -117,6 +117,17 @@ def count(broker: str, queues: Sequence[str], timeout: float) -> dict[str, Queue
     return counts
 
 
+def purge(broker: str, queue: str, timeout: float) -> int:
+    """Remove the messages that wait in a queue; see `IRemoteControl.purge`."""
+    with _connected(broker, timeout) as connection:
+        try:
+            return int(connection.channel().queue_purge(queue) or 0)
+        except connection.channel_errors as error:
+            if _reply_code(error) != _NOT_FOUND:
+                raise
+            return 0
+
+
 def delete_queue(broker: str, name: str, timeout: float) -> None:
     """Delete a queue, and the exchange of the same name if it is an instance's own.
 

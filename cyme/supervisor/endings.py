@@ -103,7 +103,8 @@ class Endings:
         else:
             limit = tracked.examining = self._delays.later(EXAMINED_WITHIN, self._examined, ending, ())
             ending.limit = limit
-        if not ending.failed or not supervised:
+        if not supervised:
+            # The branch stops: nothing waits for a log to be read, and the events are soon closed.
             self._note(ending, expected=True)
         else:
             read = self._workers.log_tail(tracked.name, LINES_READ)
@@ -116,14 +117,14 @@ class Endings:
         """The log was read, if late."""
         reason = self._examined(ending, lines)
         words = last_words_of(lines, reason, ending.exit.status)
-        if ending.tracked.history.last_exit is ending.exit:
+        if ending.failed and ending.tracked.history.last_exit is ending.exit:
             ending.tracked.last_words = words
-        self._note(ending, expected=False, log=words)
+        self._note(ending, expected=not ending.failed, log=words)
 
     def _unreadable(self, failure: Failure, ending: _Ending) -> None:
         self._log.failure("no last words of {name}", failure, name=ending.tracked.name)
         self._examined(ending, ())
-        self._note(ending, expected=False, log=())
+        self._note(ending, expected=not ending.failed, log=())
 
     def _examined(self, ending: _Ending, lines: Sequence[str]) -> Reason:
         """Name the reason by what the log has said until now, if there is none yet."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cyme.errors import NoProcess, NoSuchInstance, NoSuchQueue
+from cyme.planning import consumed
 from cyme.supervisor.health import Evidence, health_of
-from cyme.supervisor.resolving import consumed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime

@@ -173,14 +173,9 @@ class Executor:
             await self._remote.declare(desired.broker, queue)
         except (DeclarationMismatch, InvalidDeclaration) as refusal:
             tracked.quarantined[queue.name] = str(refusal)
-            self._record("queue-refused", step.name, queue=queue.name, reason=str(refusal))
-            self._log.warn(
-                "{{Supervisor}} {name}: queue {queue} is left out: {reason}",
-                name=step.name,
-                queue=queue.name,
-                reason=str(refusal),
-            )
+            self._tell_refusal(queue.name, str(refusal), tracked)
             return
+        tracked.refusals.pop(queue.name, None)
         self._log.warn(
             "{{Supervisor}} {name}: instance.consume_from: {queue}", name=step.name, queue=queue.name
         )
@@ -194,6 +189,19 @@ class Executor:
         await self._command(desired, "add_consumer", arguments)
         await self._confirm_consumers(desired, tracked, lambda consumers: queue.name in consumers)
         self._record("consumer-added", step.name, queue=queue.name)
+
+    def _tell_refusal(self, queue: str, reason: str, tracked: Tracked) -> None:
+        """Log and record a refusal; each check tries again, and says nothing that was said."""
+        if tracked.refusals.get(queue) == reason:
+            return
+        tracked.refusals[queue] = reason
+        self._record("queue-refused", tracked.name, queue=queue, reason=reason)
+        self._log.warn(
+            "{{Supervisor}} {name}: queue {queue} is left out: {reason}",
+            name=tracked.name,
+            queue=queue,
+            reason=reason,
+        )
 
     async def _cancel_consumer(self, step: CancelConsumer, desired: Desired, tracked: Tracked) -> None:
         self._log.warn(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from attrs import frozen
 
 from cyme.declarations import App, Instance, Queue
-from cyme.planning import ConsumedQueue, Desired
+from cyme.planning import Desired, consumed
 
 #: What `celery -A` takes when neither instance nor app names an application.
 CYME_APP = "cyme.tasks"
@@ -43,7 +43,7 @@ def resolve(
     """Put together what the worker of `instance` is started with.
 
     :param find_queue: finds a queue declaration of the app; an instance's queue without
-        a declaration is left out, there is nothing to consume from.
+        a declaration is left out, there is nothing to consume from, and so is a paused one.
     """
     max_memory, max_age, stall_timeout = limits_of(instance, app)
     return Desired(
@@ -55,7 +55,11 @@ def resolve(
         pool=instance.pool or app.pool or "prefork",
         arguments=tuple(shlex.split(instance.arguments or app.arguments or "")),
         extra_config=tuple(shlex.split(instance.extra_config or app.extra_config or "")),
-        queues=tuple(consumed(queue) for queue in map(find_queue, instance.queues) if queue is not None),
+        queues=tuple(
+            consumed(queue)
+            for queue in map(find_queue, instance.queues)
+            if queue is not None and not queue.paused
+        ),
         max_concurrency=instance.max_concurrency,
         min_concurrency=instance.min_concurrency,
         generation=instance.generation,
@@ -73,17 +77,6 @@ def limits_of(instance: Instance, app: App) -> tuple[int | None, float | None, f
         instance.max_memory or app.max_memory,
         instance.max_age or app.max_age,
         instance.stall_timeout or app.stall_timeout,
-    )
-
-
-def consumed(queue: Queue) -> ConsumedQueue:
-    """A queue declaration with its defaults filled in (requirements R51)."""
-    return ConsumedQueue(
-        name=queue.name,
-        exchange=queue.exchange or queue.name,
-        exchange_type=queue.exchange_type or "direct",
-        routing_key=queue.routing_key or queue.name,
-        options=queue.options or "{}",
     )
 
 

@@ -323,8 +323,11 @@ class Supervisor(Service):
     def _redeclared(self, queue: Queue) -> None:
         """Have consumers of a queue whose declaration changed take it up anew.
 
-        A worker reports a consumer by its name only, so a look would see no difference.
+        A worker reports a consumer by its name only, so a look would see no difference. What is
+        to end because the queue is paused must not be forgotten.
         """
+        if queue.paused:
+            return
         for instance in self._catalogue.instances(queue.app):
             tracked = self._world.tracked().get(instance.name)
             if queue.name in instance.queues and tracked is not None and tracked.heard.consumers is not None:

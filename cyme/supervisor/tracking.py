@@ -26,6 +26,7 @@ class Tracked:
     :ivar ladder: the pings to a worker that is starting.
     :ivar timer: the next look that time alone makes necessary.
     :ivar quarantined: queue name -> why the broker refused its declaration.
+    :ivar refusals: the same, as it was told last; kept over the checks that try again.
     :ivar stop_failed: why the stop that runs now counts as a failed life; None when it does not.
     :ivar draining: how far its stop is; None while it is not being stopped.
     :ivar emptying: the part of that stop in which the worker is asked what runs.
@@ -51,6 +52,7 @@ class Tracked:
     ladder: Deferred[None] | None = None
     timer: IDelayedCall | None = None
     quarantined: dict[str, str] = field(factory=dict)
+    refusals: dict[str, str] = field(factory=dict)
     stop_failed: str | None = None
     draining: Draining | None = None
     emptying: Deferred[None] | None = None

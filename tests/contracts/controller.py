@@ -20,6 +20,7 @@ from cyme.errors import (
     NoSuchInstance,
     NoSuchQueue,
     NoSuchRollout,
+    NoSuchTask,
     NotConsuming,
 )
 from cyme.interfaces import IController
@@ -152,6 +153,43 @@ def make_controller_tests(
             self.assertEqual(queues.get("foo", "tasks")["routing_key"], "r")
             self.assertIsNone(self.result(queues.delete, "foo", "tasks"))
             self.assertEqual(queues.all("foo"), [])
+
+        def test_queue_paused(self) -> None:
+            """A queue is paused and resumed; its declaration is shown with what its broker counts."""
+            queues = self.controller.queues
+            self.result(self.controller.apps.add, "foo")
+            self.result(queues.add, "foo", "tasks")
+            self.assertIs(queues.get("foo", "tasks")["paused"], False)
+            for verb, paused in ((queues.pause, True), (queues.pause, True), (queues.resume, False)):
+                self.assertIsNone(self.result(verb, "foo", "tasks"))
+                self.assertIs(queues.get("foo", "tasks")["paused"], paused)
+            shown = self.result(queues.inspect, "foo", "tasks")
+            self.assertEqual(shown.keys() - queues.get("foo", "tasks").keys(), {"messages", "consumers"})
+            self.assertEqual(self.result(queues.purge, "foo", "tasks"), {"purged": 0})
+
+        def test_tasks(self) -> None:
+            """A request and a named task are queued, asked about and revoked."""
+            tasks = self.controller.tasks
+            self.refused(NoSuchApp, tasks.send, "foo", "proj.add")
+            self.result(self.controller.apps.add, "foo")
+            self.result(self.controller.apps.add, "bar")
+            request = {"method": "POST", "url": "http://m/"}
+            self.refused(NoSuchQueue, tasks.request, "foo", "q", **request)
+            for queued in (
+                self.result(
+                    tasks.request, "foo", None, body=b"x", headers=[("A", "b")], retries=1, **request
+                ),
+                self.result(tasks.send, "foo", "proj.add", args=[1], kwargs={"a": 2}),
+            ):
+                task = queued["uuid"]
+                self.assertEqual(queued["queue"]["name"], "celery")
+                self.assertEqual(self.result(tasks.state, "foo", task), {"state": "PENDING"})
+                self.assertIsNone(self.result(tasks.result, "foo", task)["result"])
+                self.assertIs(self.result(tasks.wait, "foo", task, timeout=0.0)[0], False)
+                self.assertEqual(self.result(tasks.revoke, "foo", task)["state"], "REVOKED")
+                self.assertIs(self.result(tasks.wait, "foo", task)[0], True)
+                for verb in (tasks.state, tasks.result, tasks.wait, tasks.revoke):
+                    self.refused(NoSuchTask, verb, "bar", task)
 
         def test_instances(self) -> None:
             """Instances are added, listed over all apps or one, shown and removed."""
@@ -287,6 +325,10 @@ def make_controller_tests(
                 (queues.get, "q"),
                 (queues.add, "q"),
                 (queues.delete, "q"),
+                (queues.inspect, "q"),
+                (queues.pause, "q"),
+                (queues.resume, "q"),
+                (queues.purge, "q"),
                 (instances.all,),
                 (instances.get, "w1"),
                 (instances.add, "w1"),
@@ -299,7 +341,8 @@ def make_controller_tests(
             """Nothing can be done with a queue that is not declared."""
             self.result(self.controller.apps.add, "foo")
             self.refused(NoSuchQueue, self.controller.queues.get, "foo", "q")
-            self.refused(NoSuchQueue, self.controller.queues.delete, "foo", "q")
+            for verb in ("delete", "inspect", "pause", "resume", "purge"):
+                self.refused(NoSuchQueue, getattr(self.controller.queues, verb), "foo", "q")
 
         def test_no_such_instance(self) -> None:
             """Nothing can be done with an instance that does not exist, whether or not its app is named."""

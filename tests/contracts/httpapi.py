@@ -243,6 +243,103 @@ def make_http_api_tests(
             self.assert_answer(self.ask("DELETE", "/foo/queues/tasks/"), 200, {"ok": "ok"})
             self.assert_problem(self.ask("GET", "/foo/queues/tasks/"), 404, "tasks")
 
+        def test_queue_paused(self) -> None:
+            """A queue is paused, resumed and emptied, also without waiting."""
+            self.given("/foo/", "/foo/queues/tasks/")
+            for verb, paused in (("pause", True), ("resume", False)):
+                self.assert_answer(self.ask("POST", f"/foo/queues/tasks/{verb}/"), 200, {"ok": "ok"})
+                self.assertIs(self.ask("GET", "/foo/queues/tasks/").json["paused"], paused)
+                self.assert_answer(self.ask("PUT", f"/foo/queues/!/tasks/{verb}"), 202, SCHEDULED)
+                self.assert_problem(self.ask("POST", f"/foo/queues/other/{verb}/"), 404, "other")
+            self.assert_answer(self.ask("POST", "/foo/queues/tasks/purge/"), 200, {"purged": 0})
+            shown = self.ask("GET", "/foo/queues/tasks/").json
+            self.assertLessEqual({"messages", "consumers"}, shown.keys())
+
+        # -- tasks --------------------------------------------------------------------
+
+        def test_queueing(self) -> None:
+            """A request is queued with any method, and its task can be asked about and revoked."""
+            self.given("/foo/", "/foo/queues/tasks/")
+            methods = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT")
+            for method in methods:
+                queued = self.ask(method, "/foo/queue/tasks/http://m/x?b=1&a=2&b=3", form="c=d")
+                self.assertEqual(queued.status, 202, queued.body)
+                self.assertEqual(queued.json["url"], "http://m/x?b=1&a=2&b=3")
+                self.assertEqual((queued.json["method"], queued.json["queue"]["name"]), (method, "tasks"))
+                self.assertEqual(queued.json["params"], {"b": ["1", "3"], "a": "2"})
+                self.assertEqual(queued.json["data"], {"c": "d"})
+                place = f"/foo/query/{queued.json['uuid']}/"
+                self.assertEqual(queued.header("Location"), place)
+            head = self.ask("HEAD", "/foo/queue/http://m/")
+            self.assertEqual((head.status, head.body), (202, b""))
+            self.assertTrue((head.header("Location") or "").startswith("/foo/query/"))
+            self.assert_answer(self.ask("GET", place + "state/"), 200, {"state": "PENDING"})
+            for verb in ("result", "wait/?timeout=0"):
+                status = 200 if verb == "result" else 202
+                pending = self.ask("GET", place + verb)
+                self.assertEqual((pending.status, pending.json["state"]), (status, "PENDING"))
+                self.assertIsNone(pending.json["result"])
+            self.assertEqual(self.ask("DELETE", place).json["state"], "REVOKED")
+            self.assertEqual(self.ask("GET", place + "wait").status, 200)
+
+        def test_queueing_refused(self) -> None:
+            """What can't be queued is refused: unknown apps and queues, no URL, headers that can't be."""
+            self.assert_problem(self.ask("GET", "/foo/queue/http://m/"), 404, "foo")
+            self.given("/foo/", "/bar/", "/foo/queues/tasks/")
+            self.assert_problem(self.ask("GET", "/foo/queue/other/http://m/"), 404, "other")
+            self.assert_problem(self.ask("GET", "/foo/queue/tasks/"), 400, "URL")
+            refused = self.ask("BREW", "/foo/queue/http://m/")
+            self.assert_problem(refused, 405, "TRACE")
+            for header, value in (
+                ("Cyme-Timeout", "soon"),
+                ("Cyme-Retries", "-1"),
+                ("Cyme-Delay", "1e9"),
+                ("Cyme-Deduplication-Id", "a b"),
+                ("Cyme-Callback", "ftp://m/"),
+                ("Cyme-Failure-Callback", "m"),
+                ("Cyme-Timeouts", "1"),
+                ("Cyme-Forward-Host", "m"),
+                ("Cyme-Forward-Transfer-Encoding", "chunked"),
+                ("Cyme-Forward-Content-Length", "1"),
+            ):
+                answer = self.ask("POST", "/foo/queue/tasks/http://m/", headers=[(header, value)])
+                self.assert_problem(answer, 400, header)
+            twice = [("Cyme-Retries", "1"), ("Cyme-Retries", "2")]
+            self.assert_problem(self.ask("POST", "/foo/queue/http://m/", headers=twice), 400, "Cyme-Retries")
+            task = self.ask("POST", "/foo/queue/tasks/http://m/").json["uuid"]
+            for place in (f"/bar/query/{task}", "/foo/query/00000000-0000-8000-8000-000000000000"):
+                for verb in ("state", "result", "wait"):
+                    self.assert_problem(self.ask("GET", f"{place}/{verb}/"), 404, "task")
+                self.assert_problem(self.ask("DELETE", place), 404, "task")
+
+        def test_named_tasks(self) -> None:
+            """A Celery task is queued by its name, with the parameters that Celery knows."""
+            self.given("/foo/", "/foo/queues/tasks/")
+            given = {"args": [1, {"a": None}], "kwargs": {"b": 2}, "queue": "tasks", "countdown": 1.5}
+            queued = self.ask(
+                "POST", "/foo/task/proj.add/", json_body={**given, "priority": 3, "expires": 60}
+            )
+            self.assertEqual((queued.status, queued.json["task"]), (202, "proj.add"))
+            self.assertEqual(queued.header("Location"), f"/foo/query/{queued.json['uuid']}/")
+            self.assertEqual(self.ask("GET", f"{queued.header('Location')}state").json["state"], "PENDING")
+            self.assertEqual(
+                self.ask("PUT", "/foo/task/proj.add/?queue=tasks&expires=9", form="args=[1]").status, 202
+            )
+            bad: list[dict[str, Any]] = [
+                {"args": {}},
+                {"kwargs": []},
+                {"countdown": -1},
+                {"eta": "soon"},
+                {"expires": "x"},
+                {"priority": 256},
+                {"retries": 1},
+            ]
+            for wrong in bad:
+                answer = self.ask("POST", "/foo/task/proj.add/", json_body=wrong)
+                self.assert_problem(answer, 400, *wrong)
+            self.assert_problem(self.ask("POST", "/no/task/proj.add/"), 404, "no")
+            self.assert_problem(self.ask("POST", "/foo/task/proj.add/?queue=other"), 404, "other")
+
         def test_no_queue_named(self) -> None:
             """The collection of queues can't be deleted, as the document's walk-through tries."""
             self.given("/foo/", "/foo/queues/tasks/")

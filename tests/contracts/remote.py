@@ -161,6 +161,15 @@ def make_remote_tests(fixture: Callable[[TestCase], Deferred[World]]) -> type[Te
             with self.assertRaises(BrokerAway):
                 await self.remote.count(self.world.absent, ["dq.w1"])
 
+        async def test_purge(self) -> None:
+            """A queue without messages, or that does not exist, has none to remove; nor has who is away."""
+            await self.ready()
+            for queue in ("dq.w1", "no.such.queue"):
+                self.assertEqual(await self.remote.purge(self.broker, queue), 0)
+            await self.world.known(self.world.absent)
+            with self.assertRaises(BrokerAway):
+                await self.remote.purge(self.world.absent, "dq.w1")
+
         async def test_delete_absent_queue(self) -> None:
             """Deleting a queue that does not exist succeeds."""
             self.assertIsNone(await self.remote.delete_queue(self.broker, "dq.nobody"))

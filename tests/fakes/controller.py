@@ -19,8 +19,10 @@ from cyme.errors import (
     NoSuchInstance,
     NoSuchQueue,
     NoSuchRollout,
+    NoSuchTask,
     NotConsuming,
     RolloutRuns,
+    TargetDenied,
 )
 from cyme.interfaces import IController
 
@@ -141,7 +143,8 @@ class FakeQueues(_Verbs):
             "routing_key": routing_key,
             "options": options,
         }
-        queue = self._controller.declared_queues.setdefault((app, name), {"name": name, **given})
+        declared = self._controller.declared_queues
+        queue = declared.setdefault((app, name), {"name": name, **given, "paused": False})
         queue.update({key: value for key, value in given.items() if value is not None})
         return self._answer((created, dict(queue)))
 
@@ -149,6 +152,21 @@ class FakeQueues(_Verbs):
         self.get(app, name)
         del self._controller.declared_queues[app, name]
         return self._answer(None)
+
+    def inspect(self, app: str, name: str) -> Deferred[dict[str, Any]]:
+        return self._answer({**self.get(app, name), "messages": None, "consumers": None})
+
+    def pause(self, app: str, name: str) -> Deferred[None]:
+        self.get(app, name)["paused"] = True
+        return self._answer(None)
+
+    def resume(self, app: str, name: str) -> Deferred[None]:
+        self.get(app, name)["paused"] = False
+        return self._answer(None)
+
+    def purge(self, app: str, name: str) -> Deferred[dict[str, int]]:
+        self.get(app, name)
+        return self._answer({"purged": 0})
 
 
 class FakeInstances(_Verbs):
@@ -320,6 +338,70 @@ class FakeRollouts(_Verbs):
         return self._answer(dict(rollout))
 
 
+class FakeTasks(_Verbs):
+    """Tasks that nobody runs: each stays as the test's `outcomes` say, PENDING without a word.
+
+    :ivar asked: what was queued: the names of app and task, and all that was given.
+    :ivar outcomes: id -> the answer to `result`.
+    :ivar waiting: the Deferreds of `wait` for tasks that have not ended.
+    """
+
+    def __init__(self, controller: FakeController) -> None:
+        super().__init__(controller)
+        self.asked: list[dict[str, Any]] = []
+        self.outcomes: dict[str, dict[str, Any]] = {}
+        self.waiting: list[Deferred[Any]] = []
+
+    def request(self, app: str, queue: str | None, *, method: str, url: str, **given: Any) -> Deferred[Any]:
+        if url.partition("://")[2].startswith("denied"):
+            return fail(TargetDenied("the target is denied"))
+        for name in ("callback", "failure_callback"):
+            if not given.get(name, "http").startswith("http"):
+                return fail(InvalidParameter(name, "takes a URL"))
+        queued = self._queued(app, queue, {"method": method, "url": url, **given})
+        return self._answer({**queued, "url": url, "method": method})
+
+    def send(self, app: str, task: str, *, queue: str | None = None, **given: Any) -> Deferred[Any]:
+        return self._answer({**self._queued(app, queue, {"task": task, **given}), "task": task})
+
+    def state(self, app: str, task_id: str) -> Deferred[Any]:
+        return self._answer({"state": self._outcome(app, task_id)["state"]})
+
+    def result(self, app: str, task_id: str) -> Deferred[Any]:
+        return self._answer(self._outcome(app, task_id))
+
+    def wait(self, app: str, task_id: str, *, timeout: float = 60.0) -> Deferred[Any]:
+        outcome = self._outcome(app, task_id)
+        ended = outcome["state"] in ("SUCCESS", "FAILURE", "REVOKED")
+        self._controller.waits.append(timeout)
+        if ended or timeout == 0:
+            return self._answer((ended, outcome))
+        waiting: Deferred[Any] = Deferred(self.waiting.remove)
+        self.waiting.append(waiting)
+        return waiting
+
+    def revoke(self, app: str, task_id: str) -> Deferred[Any]:
+        outcome = self._outcome(app, task_id)
+        if outcome["state"] == "PENDING":
+            outcome["state"] = "REVOKED"
+        return self._answer({"ok": "ok", "state": outcome["state"]})
+
+    def _queued(self, app: str, queue: str | None, given: dict[str, Any]) -> dict[str, Any]:
+        self._app(app)
+        if queue is not None:
+            self._controller.queues.get(app, queue)
+        task_id = self._controller.new_name()
+        self.asked.append({"app": app, "queue": queue, **given})
+        self.outcomes[task_id] = {"result": None, "state": "PENDING", "app": app}
+        return {"uuid": task_id, "queue": {"name": queue or "celery"}, "broker": "memory://"}
+
+    def _outcome(self, app: str, task_id: str) -> dict[str, Any]:
+        self._app(app)
+        if self.outcomes.get(task_id, {"app": None})["app"] != app:
+            raise NoSuchTask(task_id)
+        return self.outcomes[task_id]
+
+
 class FakeBranches(_Verbs):
     def all(self) -> list[str]:
         return ["branch1"]
@@ -418,6 +500,7 @@ class FakeController:
         self.apps = FakeApps(self)
         self.queues = FakeQueues(self)
         self.instances = FakeInstances(self)
+        self.tasks = FakeTasks(self)
         self.rollouts = FakeRollouts(self)
         self.branches = FakeBranches(self)
         self.events = FakeHistory(self)

@@ -146,6 +146,7 @@ class FakeRemoteControl:
     :ivar counted: (broker, queues) of the counts that were asked for.
     :ivar depths: queue -> how many messages wait in it.
     :ivar forgotten: queues whose consumers the broker does not know, whatever workers say.
+    :ivar purged: (broker, queue) of the queues that were emptied.
     :ivar deleted_queues: (broker, name) of the queues that were deleted.
     :ivar retained: the brokers of the last `retain`, or None.
     """
@@ -161,6 +162,7 @@ class FakeRemoteControl:
         self._waiting: dict[Deferred[dict[str, Any]], tuple[str, Any]] = {}
         self._closed = False
         self.counted: list[tuple[str, tuple[str, ...]]] = []
+        self.purged: list[tuple[str, str]] = []
         self.depths: dict[str, int] = {}
         self.forgotten: set[str] = set()
         self.delay = 0.0
@@ -276,6 +278,12 @@ class FakeRemoteControl:
         if not broker.startswith(AMQP):
             return succeed(None)
         return succeed({queue: self._count(broker, queue) for queue in queues})
+
+    def purge(self, broker: str, queue: str) -> Deferred[int]:
+        if broker in self._down or self._closed:
+            return fail(self._away(broker))
+        self.purged.append((broker, queue))
+        return succeed(self.depths.pop(queue, 0))
 
     def delete_queue(self, broker: str, name: str) -> Deferred[None]:
         if broker in self._down or self._closed:

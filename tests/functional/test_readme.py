@@ -20,6 +20,8 @@ README = Path(cyme.__file__).resolve().parent.parent / "README.rst"
 #: The statuses of the session's requests, in their order.
 STATUSES = {
     "A session": [201, 201, 201, 201, 200, 200, 201, 200, 201, 200, 200, 200, 200, 200, 200, 200, 400],
+    "Requests as tasks": [201, 201, 202, 200, 202, 200, 200, 200, 202, 200, 202],
+    "Queues": [201, 201, 200, 200, 200, 200],
     "Your own Celery application": [201, 200],
     "Is it well?": [201, 201, 200, 200, 200],
     "Restarting an application": [200, 200, 200],
@@ -53,8 +55,10 @@ class ReadmeTests:
         """Run a section's commands; the bodies of the answers."""
         bodies = []
         statuses = []
+        uuid = ""
         for command in commands(section):
-            status, body = await deferToThread(run, command, self.branch.url)
+            status, body = await deferToThread(run, command.replace("UUID", uuid), self.branch.url)
+            uuid = body.get("uuid", uuid) if isinstance(body, dict) else uuid
             statuses.append(status)
             bodies.append((command, body))
         self.assertEqual(statuses, STATUSES[section], bodies)
@@ -69,6 +73,21 @@ class ReadmeTests:
         self.assertEqual(bodies[7], ["tasks"])
         self.assertEqual(bodies[10]["stats"]["autoscaler"]["max"], 4)
         self.assertEqual(bodies[-1]["status"], 400)
+
+    async def test_requests(self: Any) -> None:
+        """Requests and named tasks are queued, asked about and revoked as the README says."""
+        await self.create()
+        bodies = await self.session("Requests as tasks")
+        self.assertEqual((bodies[3]["state"], bodies[3]["result"]["status_code"]), ("SUCCESS", 200))
+        self.assertEqual([bodies[5]["state"], bodies[7]["state"]], ["PENDING", "REVOKED"])
+        result = await self.ask("GET", f"/foo/query/{bodies[8]['uuid']}/wait/")
+        self.assertEqual((result["state"], result["result"]["status_code"]), ("SUCCESS", 201))
+        self.assertEqual((await self.ask("GET", "/bar/"))["pool"], "solo")
+
+    async def test_queues(self: Any) -> None:
+        """A queue is counted, paused, emptied and resumed as the README says."""
+        bodies = await self.session("Queues")
+        self.assertEqual((bodies[4], bodies[5]), ({"purged": 0}, {"ok": "ok"}))
 
     async def test_own_application(self: Any) -> None:
         """An application with a Celery app of its own is created as the README says."""

@@ -390,6 +390,33 @@ class CountTests(TestCase):
         self.assertIsNone(await Brokers(self, url).remote.count(url, ["q"]))
 
 
+class PurgeTests(TestCase):
+    """Emptying queues."""
+
+    timeout = 60
+
+    async def empty(self, url: str) -> None:
+        brokers = Brokers(self, url)
+
+        def send() -> None:
+            queue = Queue("q", Exchange("q"), "q")
+            with Connection(url) as connection, connection.Producer() as producer:
+                for priority in (0, 0, 9):
+                    producer.publish({}, exchange="q", routing_key="q", declare=[queue], priority=priority)
+
+        await deferToThread(send)
+        for number in (3, 0):
+            self.assertEqual(await brokers.remote.purge(url, "q"), number)
+
+    async def test_rabbitmq(self) -> None:
+        """RabbitMQ tells how many messages it removed."""
+        await self.empty(await deferToThread(rabbitmq_url, self))
+
+    async def test_redis(self) -> None:
+        """On Redis they go at every priority."""
+        await self.empty(await deferToThread(redis_socket_url, self))
+
+
 class DeleteQueueTests(TestCase):
     """Removing what an instance leaves on its broker."""
 

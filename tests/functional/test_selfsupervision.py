@@ -173,7 +173,7 @@ class NothingDeadTests(SelfSupervisionTestCase):
             redis = json.load(file)["pid"]
         os.kill(redis, signal.SIGSTOP)
         # What passes here is the time that must not count.
-        await deferLater(reactor, 30.0)
+        await deferLater(reactor, 20.0)
         self.assertEqual((await self.http.get("/ping/")).status, 200)
         os.kill(redis, signal.SIGCONT)
         branch.signal(signal.SIGTERM)

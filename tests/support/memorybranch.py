@@ -15,6 +15,8 @@ from cyme.catalogue import Catalogue
 from cyme.controller.facade import Controller, make_controller
 from cyme.presence import Identity, Presence
 from tests.fakes.events import FakeEvents
+from tests.fakes.gateway import FakeGateway
+from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
 
@@ -27,6 +29,7 @@ class MemoryBranch:
 
     controller: Controller
     catalogue: Catalogue
+    gateway: FakeGateway
 
     def content(self) -> list[Any]:
         """All that is declared, versions included: equal exactly when nothing was written."""
@@ -48,12 +51,23 @@ def memory_branch(test: SynchronousTestCase, clock: Clock) -> MemoryBranch:
     )
     actors = Actors(clock, LocalBus(clock), "branch1", presence.members)
     supervisor = FakeSupervisor()
+    remote = FakeRemoteControl(clock)
+    gateway = FakeGateway(clock, "branch1")
     controller = make_controller(
-        clock, catalogue, supervisor, actors, presence, "branch1", lambda: BROKER, FakeEvents()
+        clock,
+        catalogue,
+        supervisor,
+        actors,
+        presence,
+        "branch1",
+        lambda: BROKER,
+        FakeEvents(),
+        remote,
+        gateway,
     )
     started = actors.start()
     clock.advance(0)
     test.successResultOf(started)
     controller.rolling.startService()
     test.addCleanup(controller.rolling.stopService)
-    return MemoryBranch(controller, catalogue)
+    return MemoryBranch(controller, catalogue, gateway)

@@ -15,6 +15,7 @@ from tests.fakes.controller import FakeController
 from tests.support.httpmemory import Connection, Response, request
 
 NAMES = {"<app>": "foo", "<name>": "w1", "<queue>": "tasks", "<branch>": "branch1"}
+NAMES |= {"<task>": "proj.add", "<uuid>": "task1"}
 
 
 def fill(controller: FakeController) -> None:
@@ -27,6 +28,7 @@ def fill(controller: FakeController) -> None:
     controller.queues.add("foo", "tasks")
     controller.instances.add("foo", "w1", queues=["tasks"])
     controller.rollouts.begin("foo")
+    controller.tasks.outcomes["task1"] = {"result": 7, "state": "SUCCESS", "app": "foo"}
     controller.waits.clear()
 
 

@@ -39,6 +39,8 @@ from cyme.presence import Identity, Presence
 from tests.contracts.controller import make_controller_tests
 from tests.fakes.controller import FakeController
 from tests.fakes.events import FakeEvents
+from tests.fakes.gateway import FakeGateway
+from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
 
@@ -75,6 +77,8 @@ class Branch:
         self.actors = Actors(clock, self.bus, id, self.presence.members)
         self.default_broker = DEFAULT
         self.events = FakeEvents()
+        self.remote = FakeRemoteControl(clock)
+        self.gateway = FakeGateway(clock, id)
         self.controller: Controller = make_controller(
             clock,
             self.catalogue,
@@ -84,6 +88,8 @@ class Branch:
             id,
             lambda: self.default_broker,
             self.events,
+            self.remote,
+            self.gateway,
         )
 
     def start(self) -> None:
@@ -302,6 +308,7 @@ class QueuesTests(ControllerTestCase):
                 "routing_key": None,
                 "options": None,
                 "effective": {"exchange": "tasks", "exchange_type": "direct", "routing_key": "tasks"},
+                "paused": False,
             },
         )
 
@@ -315,8 +322,39 @@ class QueuesTests(ControllerTestCase):
         }
         _, details = self.result(self.queues.add("foo", "tasks", **params))
         effective = details.pop("effective")
-        self.assertEqual(details, {"name": "tasks", **params})
+        self.assertEqual(details, {"name": "tasks", **params, "paused": False})
         self.assertEqual(effective, {key: params[key] for key in effective})
+
+    def test_counts(self) -> None:
+        """A queue is shown with what the app's broker counts of it."""
+        self.result(self.queues.add("foo", "tasks"))
+
+        def counted() -> tuple[Any, Any]:
+            shown = self.result(self.queues.inspect("foo", "tasks"))
+            return shown["messages"], shown["consumers"]
+
+        remote = self.branch.remote
+        self.assertEqual(counted(), (0, 0))
+        remote.node(DEFAULT, "w1@host").queues.add("tasks")
+        remote.depths["tasks"] = 7
+        self.assertEqual(counted(), (7, 1))
+        remote.broker_down(DEFAULT)
+        self.assertEqual(counted(), (None, None))
+        self.failureResultOf(self.queues.purge("foo", "tasks"), BrokerAway)
+        self.result(self.apps.add("foo", broker="redis://localhost/3"))
+        self.assertEqual(counted(), (None, None))
+        self.assertEqual(self.result(self.queues.purge("foo", "tasks")), {"purged": 7})
+        self.assertEqual(remote.purged, [("redis://localhost/3", "tasks")])
+
+    def test_slow_count(self) -> None:
+        """A broker that takes long to count holds no answer up."""
+        self.result(self.queues.add("foo", "tasks"))
+        never: Deferred[Any] = Deferred()
+        self.patch(self.branch.remote, "count", lambda broker, queues: never)
+        asked = self.queues.inspect("foo", "tasks")
+        self.assertNoResult(asked)
+        self.branch.clock.advance(3)
+        self.assertIsNone(self.successResultOf(asked)["messages"])
 
     def test_limits(self) -> None:
         """A limit of 0 takes an instance's own away, and then its app's."""
@@ -835,7 +873,7 @@ class HistoryTests(ControllerTestCase):
             ],
         )
         self.assertEqual(events[3]["details"]["max_concurrency"], 3)
-        self.assertEqual(events[2]["details"], {"queue": "tasks", "routing_key": "rk"})
+        self.assertEqual(events[2]["details"], {"queue": "tasks", "routing_key": "rk", "paused": False})
         self.assertNotIn("hidden", str(events))
 
     def test_since(self) -> None:

@@ -16,7 +16,7 @@ COMMON = frozenset({"declarations", "errors", "interfaces", "naming"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "actors": frozenset({"asking", "envelope", "narration"}),
     "addresses": frozenset(),
-    "api": frozenset({"asking", "queued"}),
+    "api": frozenset({"asking", "queued", "targets"}),
     "asking": frozenset(),
     "branch": frozenset({"addresses", "broker_choice", "embedded", "readers", "rootfolder", "settings"})
     | {"systemd", "vitals"},
@@ -25,7 +25,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "bus": frozenset(),
     "catalogue": frozenset({"asking", "faults"}),
     "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
-    "controller": frozenset({"asking", "actors", "brokers", "narration", "planning", "presence", "queued"}),
+    "controller": frozenset(
+        {"actors", "asking", "brokers", "narration", "planning", "presence", "queued", "targets"}
+    ),
     "declarations": frozenset(),
     "embedded": frozenset(),
     "envelope": frozenset(),
@@ -46,18 +48,19 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "planning": frozenset({"exits", "limits"}),
     "presence": frozenset({"actors"}),
     "queued": frozenset({"planning"}),
-    "readers": frozenset({"addresses", "brokers"}),
+    "readers": frozenset({"addresses", "brokers", "targets"}),
     "remote": frozenset({"brokers", "planning", "vitals"}),
     "rootfolder": frozenset({"brokers"}),
-    "settings": frozenset({"addresses", "brokers", "readers"}),
+    "settings": frozenset({"addresses", "brokers", "readers", "targets"}),
     "stalls": frozenset(),
     "stopsignals": frozenset(),
     "store": frozenset({"events", "faults", "models", "queued", "taskrows", "vitals"}),
     "supervisor": frozenset({"exits", "limits", "planning", "vitals"}),
     "systemd": frozenset(),
+    "targets": frozenset(),
     "taskids": frozenset(),
     "taskrows": frozenset({"models", "queued"}),
-    "tasks": frozenset(),
+    "tasks": frozenset({"targets"}),
     "threads": frozenset({"vitals"}),
     "vitals": frozenset(),
     "watchdog": frozenset({"systemd", "vitals"}),
@@ -72,7 +75,8 @@ WITHOUT: dict[str, frozenset[str]] = {
     "declarations": frozenset({"errors", "interfaces"}),
     "errors": COMMON,
     "planning": frozenset({"interfaces"}),
-    # It runs inside workers, where nothing else of Cyme is wanted.
+    # They run inside workers, where nothing else of Cyme is wanted.
+    "targets": COMMON,
     "tasks": COMMON,
 }
 
@@ -80,11 +84,12 @@ WITHOUT: dict[str, frozenset[str]] = {
 LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
     "celery": frozenset({"remote", "tasks", "workers.child"}),
     "klein": frozenset({"api"}),
-    "kombu": frozenset({"broker_choice", "brokers", "gateway", "remote"}),
+    "kombu": frozenset({"broker_choice", "brokers", "gateway", "remote", "tasks"}),
     "redis": frozenset(),
     "sqlalchemy": frozenset({"models", "store", "taskrows"}),
     "twisted.internet.reactor": frozenset({"cli", "tap"}),
     "txamqp": frozenset({"bus.amqp"}),
+    "urllib3": frozenset({"tasks"}),
 }
 
 #: Module -> libraries that it must do without.
@@ -94,7 +99,8 @@ LIBRARY_NOT_IN: dict[str, frozenset[str]] = {
     "limits": frozenset({"twisted"}),
     "models": frozenset({"twisted"}),
     "planning": frozenset({"twisted"}),
-    "tasks": frozenset({"twisted", "zope"}),
+    "targets": frozenset({"attrs", "twisted", "zope"}),
+    "tasks": frozenset({"attrs", "twisted", "zope"}),
 }
 
 
@@ -166,7 +172,7 @@ class LayeringTests(SynchronousTestCase):
             (SERVICE, "from twisted.internet import reactor"): "twisted.internet.reactor is",
             (SERVICE, "from cyme.workers.life import Life"): "may not import cyme.workers",
             (SERVICE, "from cyme import store"): "may not import cyme.store",
-            ("cyme/tasks.py", "def f():\n  from cyme.errors import CymeError"): "may not import cyme.errors",
+            ("cyme/tasks/a.py", "def f():\n  from cyme.errors import Away"): "may not import cyme.errors",
             ("cyme/errors.py", "from cyme.declarations import App"): "may not import cyme.declarations",
             ("cyme/workers/argv.py", "from ..planning import plan"): "absolutely",
             ("cyme/nowhere.py", ""): "not in the table",

@@ -38,6 +38,8 @@ DEFAULTS = {
     "result-expires": 86400.0,
     "max-request-body": 1024 * 1024,
     "allow-origin": (),
+    "allow-target": (),
+    "deny-target": (),
     "config": None,
 }
 
@@ -98,6 +100,8 @@ class OptionsTests(SynchronousTestCase):
             "result-expires": ("3600", 3600.0),
             "max-request-body": ("64k", 65536),
             "allow-origin": ("https://Panel.example:8443", ("https://panel.example:8443",)),
+            "allow-target": ("*.example.com:8443", ("*.example.com:8443",)),
+            "deny-target": ("10.0.0.0/8", ("10.0.0.0/8",)),
             "config": (os.devnull, os.devnull),
         }
         flags = {"without-http", "insecure"}
@@ -190,6 +194,8 @@ class RefusalTests(SynchronousTestCase):
             (
                 "--allow-origin=example.org",
             ): "--allow-origin: 'example.org' is not an origin: http://HOST[:PORT]",
+            ("--allow-target=10.0.0.1/8",): "--allow-target: '10.0.0.1/8' is no target rule",
+            ("--deny-target=http://a",): "--deny-target: 'http://a' is no target rule",
             ("--allow-origin=https://a/x",): "--allow-origin: 'https://a/x' is not an origin",
             ("--broker=localhost",): "--broker: must be one URL or several",
             ("--broker=nosuch://x",): "--broker: there is no transport 'nosuch'",

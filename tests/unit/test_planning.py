@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -387,7 +387,7 @@ class RuleTests(SynchronousTestCase):
         waits, history = self.after(
             Reason.CRASHED, Reason.CRASHED, Reason.RESOURCE_LOCKED, Reason.STALE_PIDFILE, Reason.CRASHED
         )
-        self.assertEqual((waits, history.failures), ([0, 1, 5, 0, 2], 3))
+        self.assertEqual((waits, history.failures), ([0, 1, 5, 5, 2], 3))
 
     def test_long_life(self) -> None:
         """After a life that was long enough a stale pid file is tried at once again, memory is not."""
@@ -415,6 +415,7 @@ class RuleTests(SynchronousTestCase):
             self.assertEqual(starts, reason in (Reason.BROKER_UNREACHABLE, Reason.BROKER_REFUSED), reason)
 
     @given(st.lists(st.sampled_from(sorted(set(Reason) - {Reason.STOPPED})), max_size=30), st.floats(0, 1))
+    @example(reasons=[Reason.STALE_PIDFILE, Reason.CRASHED, Reason.STALE_PIDFILE], jitter=0.0)
     def test_bounds(self, reasons: list[Reason], jitter: float) -> None:
         """Whatever happens, nobody waits over 75 s, and no three short lives in a row go without a wait."""
         waits, _ = self.after(*reasons, jitter=jitter)

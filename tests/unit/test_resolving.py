@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.declarations import App, Instance
+from cyme.declarations import App, Instance, Queue
 from cyme.supervisor.resolving import Defaults, resolve
 
 DEFAULTS = Defaults(broker="amqp://b//", host="host")
@@ -34,3 +34,17 @@ class LimitsTests(SynchronousTestCase):
                     DEFAULTS,
                 )
                 self.assertEqual(getattr(found, name), expected)
+
+
+class QueuesTests(SynchronousTestCase):
+    """What an instance consumes from."""
+
+    def test_paused(self) -> None:
+        """A queue that is paused, or is not declared, is left out."""
+        queues = {
+            "a": Queue(app="foo", name="a"),
+            "b": Queue(app="foo", name="b", paused=True),
+        }
+        instance = Instance(name="w1", app="foo", branch="b1", queues=("a", "b", "c"))
+        found = resolve(instance, App(name="foo"), queues.get, DEFAULTS)
+        self.assertEqual([queue.name for queue in found.queues], ["a"])

@@ -24,6 +24,8 @@ from cyme.declarations import App, Instance, Rollout, Turn
 from cyme.errors import NoSuchApp, RolloutRuns
 from cyme.presence import Identity, Presence
 from tests.fakes.events import FakeEvents
+from tests.fakes.gateway import FakeGateway
+from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
 
@@ -137,6 +139,8 @@ class Life:
             id,
             lambda: BROKER,
             self.events,
+            FakeRemoteControl(clock),
+            FakeGateway(clock),
             restart_timeout=TIMEOUT,
         )
         self.rolling = self.controller.rolling

@@ -532,6 +532,20 @@ class EventTests(SupervisorTestCase):
         )
         self.assertEqual((ended.app, ended.who), ("foo", "supervisor"))
 
+    def test_stopped(self) -> None:
+        """The end of a worker that was stopped has its last words too, which are nobody's complaint."""
+        self.start()
+        self.run_instance()
+        self.workers.lines["w1"] = ("worker: Warm shutdown (MainProcess)",)
+        self.change("w1", is_enabled=False)
+        self.turn()
+        self.workers.end("w1", status=0, expected=True)
+        self.turn()
+        details = self.events.recorded[-1].document()["details"]
+        self.assertEqual((details["status"], details["expected"]), (0, True))
+        self.assertEqual(details["log"], ["worker: Warm shutdown (MainProcess)"])
+        self.assertNotIn("Warm", str(self.status()))
+
     def test_decisions(self) -> None:
         """A stop says why; consumers, refusals and ranges are events of their own."""
         self.start()
@@ -634,6 +648,24 @@ class ConsumerTests(SupervisorTestCase):
         self.turn(0.5)
         self.assertEqual(node.queues, {"dq.w1"})
 
+    def test_paused(self) -> None:
+        """A queue that is paused is consumed by no worker, not even a new one, until it is resumed."""
+        self.start()
+        node = self.run_instance()
+        queue = Queue(app="foo", name="tasks")
+        self.declare(queue)
+        self.change("w1", queues=("tasks",))
+        self.turn(0.5)
+        self.declare(evolve(queue, paused=True))
+        self.turn(0.5)
+        self.assertEqual(node.queues, {"dq.w1"})
+        node.queues.add("tasks")
+        self.turn(INTERVAL + 1)
+        self.assertEqual(node.queues, {"dq.w1"})
+        self.declare(queue)
+        self.turn(0.5)
+        self.assertEqual(node.queues, {"dq.w1", "tasks"})
+
     def test_drift(self) -> None:
         """What somebody changed by hand is put right at the next full check."""
         self.start()
@@ -663,6 +695,23 @@ class ConsumerTests(SupervisorTestCase):
         self.turn(0.5)
         self.assertEqual(node.queues, {"dq.w1", "good"})
         self.assertIn("x-max-priority", self.status()["problems"][0])
+
+    def test_refusals_do_not_pile_up(self) -> None:
+        """A refusal is told when it is new or another one, not at each check that tries again."""
+        self.start()
+        node = self.run_instance()
+        self.declare(Queue(app="foo", name="bad"))
+        for problem in ("inequivalent arg 'x-max-priority'", "inequivalent arg 'durable'"):
+            self.remote.refuse("bad", problem)
+            self.change("w1", queues=("bad",))
+            self.turn(4 * INTERVAL)
+        kinds = [event.kind for event in self.events.recorded]
+        self.assertEqual(kinds.count("queue-refused"), 2)
+        self.assertIn("durable", self.status()["problems"][0])
+        self.remote.accept("bad")
+        self.turn(2 * INTERVAL)
+        self.assertIn("bad", node.queues)
+        self.assertEqual(self.status()["problems"], [])
 
     def test_autoscale(self) -> None:
         """A changed range reaches the running pool."""
