@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.targets import TargetRefused, parse_rules, parse_url
+from cyme.tasks import failures
 from cyme.tasks.connecting import Deadline, connect
 from cyme.tasks.failures import ConnectionFailed, HostNotFound, RequestFailed, TimedOut
 from cyme.tasks.requesting import attempt, read_request, request_headers
@@ -107,7 +108,7 @@ class ConnectTests(SynchronousTestCase):
         self.addresses = ["169.254.169.254"]
         self.assertRaises(TargetRefused, self.connect)
         request: Any = {"method": "GET", "url": "http://name/", "headers": [], "body": None}
-        self.assertRaises(TargetRefused, attempt, request, {"deny": ["169.254.0.0/16"]})
+        self.assertRaises(failures.TargetRefused, attempt, request, {"deny": ["169.254.0.0/16"]})
 
     def test_allowed_ranges(self) -> None:
         """Where ranges are allowed, the address decides."""
