@@ -27,6 +27,7 @@ INSTALL_REQUIRES = [
     "sqlalchemy >= 2.0.31",
     "twisted >= 25.5",  # the first that leaves forms in request bodies to us
     "txamqp >= 0.8.2",
+    "urllib3 >= 2.0",  # workers make requests with it
     "werkzeug >= 3.0.6",
     "zope.interface >= 7.1",
 ]

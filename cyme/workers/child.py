@@ -37,6 +37,9 @@ IDENTITY = "CYME_CHILD_IDENTITY"
 #: The file descriptor of the pipe by which it says that it serves: one byte.
 READY_FD = 3
 
+#: The module that makes a worker one of Cyme's.
+WEBHOOK = "cyme.tasks.webhook"
+
 #: Seconds that a round of the event loop surely takes until its timers; see Note [Ready].
 NEXT_ROUND = 0.001
 
@@ -105,7 +108,9 @@ def run_worker(app: str, arguments: list[str]) -> NoReturn:
     # So that one log tells the lives apart, see Note [Lives in one log] in cyme.supervisor.reasons.
     print(f"[cyme] process {os.getpid()} begins", flush=True)
     # SIGHUP makes Celery exec `python ARGV[0] ...`, which works with its console script only.
-    sys.argv = [os.path.join(os.path.dirname(sys.executable), "celery"), *sys.argv[2:]]
+    # What is imported here it has to be told, then.
+    celery = os.path.join(os.path.dirname(sys.executable), "celery")
+    sys.argv = [celery, *sys.argv[2:5], f"--include={WEBHOOK}", *sys.argv[5:]]
     # Pool processes are forked before the worker serves, and would hold the pipe.
     os.register_at_fork(after_in_child=close_ready)
 
@@ -126,6 +131,8 @@ def run_worker(app: str, arguments: list[str]) -> NoReturn:
 
         traceback.print_exc()
         sys.exit(f"Unable to load the Celery app {app}")
+    # Whatever app it is, its workers make requests for the branch, and tell how tasks ended.
+    __import__(WEBHOOK)
     worker_ready.connect(when_ready, weak=False)
     for kind in ("worker", "preload"):
         worker.params.extend(found.user_options.get(kind, ()))

@@ -1,7 +1,6 @@
 """The Celery app that Cyme's own workers run; only worker processes import this.
 
-Workers of apps that name no `celery_app` are started with `celery -A cyme.tasks`. No
-Twisted here and nothing else of Cyme: it makes workers small and quick to start.
+Workers of apps that name no `celery_app` are started with `celery -A cyme.tasks`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from celery import Celery
 
 #: The app that `celery -A cyme.tasks` takes. A branch hands the broker over by environment,
 #: where `ps` does not show its password.
-app = Celery("cyme", broker=os.environ.get("CELERY_BROKER_URL"))
+app = Celery("cyme", broker=os.environ.get("CELERY_BROKER_URL"), include=["cyme.tasks.webhook"])
 
 app.conf.update(
     # A task that a dying worker had is another's (failure-modes F18), so acknowledge it late,
