@@ -28,12 +28,10 @@ _SOURCE = cast(Table, models.ResultSource.__table__)
 
 #: Values that one statement may have; SQLite's own limit was 999.
 _AT_ONCE = 500
-_STATES = {state.value for state in FINAL}
-
 _ISSUE = insert(_TASK)
 _CHANGE = (
     update(_TASK)
-    .where(_TASK.c.id == bindparam("of"), _TASK.c.state.not_in(sorted(_STATES)))
+    .where(_TASK.c.id == bindparam("of"), *(_TASK.c.state != state.value for state in sorted(FINAL)))
     .values(
         state=bindparam("new_state"),
         outcome=bindparam("new_outcome"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -24,9 +25,11 @@ from cyme.declarations import App, Instance, Version
 from cyme.errors import CannotStart
 from cyme.faults import Unreadable
 from cyme.models import Base
+from cyme.queued import Issued, Outcome, TaskState
 from cyme.store import SQLStore
 from tests.contracts.catalogue import make_catalogue_tests
 from tests.contracts.store import ALL, FOO, RESTART, TASKS, W1, make_store_tests
+from tests.contracts.taskstore import make_taskstore_tests
 
 
 def new_folder(test: TestCase) -> str:
@@ -53,6 +56,18 @@ def over_sqlite(test: Any) -> Catalogue:
 
 class SQLStoreTests(make_store_tests(on_sqlite)):  # type: ignore[misc]
     """The real store."""
+
+
+def open_on_sqlite(test: Any) -> SQLStore:
+    """A store that is open, in the SQLite file that belongs to a test."""
+    store = on_sqlite(test)
+    store.open()
+    test.addCleanup(store.close)
+    return store
+
+
+class TaskStoreTests(make_taskstore_tests(open_on_sqlite)):  # type: ignore[misc]
+    """The tasks in the real store."""
 
 
 class CatalogueOverSQLiteTests(make_catalogue_tests(over_sqlite)):  # type: ignore[misc]
@@ -88,8 +103,56 @@ if SERVER:
     class ServerStoreTests(make_store_tests(on_server)):  # type: ignore[misc]
         """The store in a database server."""
 
+    def open_on_server(test: Any) -> SQLStore:
+        """An open store in the database of `SERVER`."""
+        store = on_server(test)
+        store.open()
+        test.addCleanup(store.close)
+        return store
+
+    class TaskServerStoreTests(make_taskstore_tests(open_on_server)):  # type: ignore[misc]
+        """The tasks in a database server."""
+
     class CatalogueOverServerTests(make_catalogue_tests(over_server)):  # type: ignore[misc]
         """The catalogue over a database server."""
+
+
+class ShrinkingTests(TestCase):
+    """Room that is given back."""
+
+    timeout = 60
+
+    async def test_prune(self) -> None:
+        """What expired tasks took is given back to the disk, also in a database of an older Cyme."""
+        file = os.path.join(new_folder(self), "branch.db")
+        with sqlite3.connect(file) as old:
+            old.executescript(
+                "CREATE TABLE cyme_meta (name VARCHAR(64) PRIMARY KEY, value TEXT NOT NULL);"
+                "INSERT INTO cyme_meta VALUES ('schema', '3');"
+            )
+        old.close()
+        store = SQLStore(reactor, f"sqlite:///{file}")
+        store.open()
+        self.addCleanup(store.close)
+        long = json.dumps({"result": "x" * 20_000, "error": None})
+        for start in range(0, 400, 100):
+            ids = [f"{number:036}" for number in range(start, start + 100)]
+            await store.write_tasks([Issued(one, "foo", "q", 1.0, 2.0) for one in ids])
+            await store.write_tasks([Outcome(one, TaskState.SUCCESS, long, 1.0, 2.0) for one in ids])
+
+        def pages() -> int:
+            with sqlite3.connect(file) as connection:
+                count: int = connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.close()
+            return count
+
+        before = pages()
+        self.assertGreater(before, 1000)
+        while await store.prune_tasks(3.0, 50):
+            pass
+        for _ in range(5):
+            await store.prune_tasks(3.0, 50)
+        self.assertLess(pages(), before / 10)
 
 
 class SQLiteTests(TestCase):

@@ -104,6 +104,7 @@ NAMES = (
     "remote",
     "supervisor",
     "rolling",
+    "gateway",
     "actors",
     "stall_watch",
     "redis",
@@ -210,6 +211,7 @@ class StartTests(BranchTestCase):
             [
                 "actors start",
                 "port accepts",
+                "gateway startService",
                 "supervisor startService",
                 "rolling startService",
                 "stall_watch startService",
@@ -415,6 +417,7 @@ class StopTests(BranchTestCase):
                 "supervisor stopService",
                 "workers processes",
                 "workers stop_all",
+                "gateway stopService",
                 "actors stop",
                 "remote close",
                 "events close",

@@ -1,0 +1,90 @@
+"""What is written down of tasks: in order, and in batches."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from cyme.gateway.ledger import MOST_CHANGES, Ledger
+from cyme.queued import Issued, Outcome, TaskState, Withdrawn
+from tests.contracts.taskstore import make_taskstore_tests
+from tests.fakes.taskstore import MemoryTaskStore
+
+
+class FakeTests(make_taskstore_tests(lambda test: MemoryTaskStore())):  # type: ignore[misc]
+    """`MemoryTaskStore`."""
+
+
+def issued(number: int) -> Issued:
+    return Issued(f"t{number}", "foo", "q", 1.0, 9.0)
+
+
+class LedgerTests(SynchronousTestCase):
+    """`Ledger`."""
+
+    def setUp(self) -> None:
+        self.store = MemoryTaskStore()
+        self.ledger = Ledger(self.store)
+
+    def test_batch(self) -> None:
+        """What comes while the database is busy is one transaction, in order."""
+        self.store.held = []
+        first = self.ledger.write(issued(0))
+        others = [self.ledger.write(issued(1)), self.ledger.write(issued(2), Withdrawn("t1"))]
+        self.assertEqual(len(self.store.batches), 1)
+        self.assertNoResult(first)
+        self.store.release()
+        for one in (first, *others):
+            self.assertEqual(self.successResultOf(one), frozenset())
+        self.assertEqual(self.store.batches, [(issued(0),), (issued(1), issued(2), Withdrawn("t1"))])
+
+    def test_bound(self) -> None:
+        """A transaction has a bound, and the rest follows."""
+        self.store.held = []
+        writes = [self.ledger.write(issued(number)) for number in range(MOST_CHANGES + 5)]
+        self.store.release()
+        self.assertEqual([len(batch) for batch in self.store.batches], [1, MOST_CHANGES, 4])
+        self.successResultOf(writes[-1])
+
+    def test_own_unknown(self) -> None:
+        """Each hears of the tasks in its own changes that are not known."""
+        self.store.held = []
+        first = self.ledger.write(issued(0))
+        one = self.ledger.write(Outcome("t0", TaskState.STARTED, None, 2.0))
+        other = self.ledger.write(Outcome("t7", TaskState.STARTED, None, 2.0))
+        self.store.release()
+        self.assertEqual(self.successResultOf(first), frozenset())
+        self.assertEqual(self.successResultOf(one), frozenset())
+        self.assertEqual(self.successResultOf(other), {"t7"})
+
+    def test_read_own_writes(self) -> None:
+        """A read sees what was to be written before it."""
+        self.store.held = []
+        writing = self.ledger.write(issued(0))
+        more = self.ledger.write(Outcome("t0", TaskState.STARTED, None, 2.0))
+        reading = [self.ledger.read("t0"), self.ledger.read("t0"), self.ledger.read("t7")]
+        self.store.release()
+        self.successResultOf(writing)
+        self.successResultOf(more)
+        one, other, none = (self.successResultOf(read) for read in reading)
+        assert one is not None
+        self.assertEqual((one.state, other, none), (TaskState.STARTED, one, None))
+
+    def test_failure(self) -> None:
+        """A transaction that fails fails what is in it, and the next is tried all the same."""
+        self.store.fail_with = OSError("disk full")
+        self.failureResultOf(self.ledger.write(issued(0)), OSError)
+        self.failureResultOf(self.ledger.read("t0"), OSError)
+        self.store.fail_with = None
+        self.successResultOf(self.ledger.write(issued(0)))
+
+    def test_idle(self) -> None:
+        """It is idle when everything is written."""
+        self.successResultOf(self.ledger.when_idle())
+        self.store.held = []
+        writing = [self.ledger.write(issued(0)), self.ledger.write(issued(1))]
+        idle = self.ledger.when_idle()
+        self.assertNoResult(idle)
+        self.store.release()
+        self.successResultOf(idle)
+        for one in writing:
+            self.successResultOf(one)
