@@ -156,6 +156,9 @@ class TablesTests(SynchronousTestCase):
                     f" generation drain_until created_at {parameters} {version}",
                     "rollout": f"app id branch parallel timeout asked_by asked_at waiting under_way done"
                     f" skipped halted ended_at {version}",
+                    "task": "id app queue state outcome created_at finished_at expires_at",
+                    "deduplication": "app digest task_id until is_confirmed",
+                    "result_source": "digest url until",
                     "event": "id at branch app instance kind who details",
                 }.items()
             },
