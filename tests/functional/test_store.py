@@ -24,7 +24,7 @@ from cyme.catalogue import Catalogue
 from cyme.declarations import App, Instance, Version
 from cyme.errors import CannotStart
 from cyme.faults import Unreadable
-from cyme.models import Base
+from cyme.models import SCHEMA_VERSION, Base
 from cyme.queued import Issued, Outcome, TaskState
 from cyme.store import SQLStore
 from tests.contracts.catalogue import make_catalogue_tests
@@ -470,7 +470,7 @@ class OpeningTests(TestCase):
         self.assertEqual(await store.read_events(0, 10, None, None), ())
         await store.close()
         database = sqlite3.connect(self.file)  # type: ignore[attr-defined]
-        self.assertEqual(database.execute("SELECT value FROM cyme_meta").fetchall(), [("4",)])
+        self.assertEqual(database.execute("SELECT value FROM cyme_meta").fetchall(), [(str(SCHEMA_VERSION),)])
         database.close()
 
     async def test_schema_without_limits(self) -> None:

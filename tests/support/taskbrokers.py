@@ -66,11 +66,34 @@ class TaskBroker:
                     delivery_mode=2,
                 )
 
+    def garbage(self, queue: str) -> None:
+        """Send what no worker would."""
+        with self._connection.channel() as channel:
+            producer = Producer(channel, auto_declare=False)
+            for body, content_type in (("{", "application/json"), ("cos", "application/x-python-serialize")):
+                producer.publish(
+                    body,
+                    content_type=content_type,
+                    content_encoding="utf-8",
+                    exchange="",
+                    routing_key=queue,
+                    delivery_mode=2,
+                )
+
+    def delete(self, queue: str) -> None:
+        """Delete a queue."""
+        with self._connection.channel() as channel:
+            channel.queue_delete(queue)
+
     def depth(self, queue: str) -> int:
         """How many messages wait in a queue."""
-        with self._connection.channel() as channel:
-            count: int = channel.queue_declare(queue, passive=True).message_count
-            return count
+        try:
+            with self._connection.channel() as channel:
+                count: int = channel.queue_declare(queue, passive=True).message_count
+                return count
+        except self._connection.channel_errors:
+            # To Redis an empty queue does not exist.
+            return 0
 
     def close(self) -> None:
         self._connection.release()

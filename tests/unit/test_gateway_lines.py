@@ -30,7 +30,7 @@ class FakeSession:
         self.is_stopped = False
 
     def start(self) -> None:
-        self.line.opened(self)
+        pass
 
     def stop(self) -> None:
         self.is_stopped = True
@@ -103,6 +103,7 @@ class PublishingTests(LineCase):
         self.assertTrue(self.sessions[0].is_stopped)
         self.line.ended(self.sessions[0], "late")
         self.clock.advance(5.0)
+        self.line.opened(self.sessions[1])
         self.assertTrue(self.line.reachable)
 
     def test_late_confirm(self) -> None:

@@ -154,11 +154,11 @@ class TablesTests(SynchronousTestCase):
                     "queue": f"app name exchange exchange_type routing_key options paused {version}",
                     "instance": f"name app branch broker_id is_enabled queues max_concurrency min_concurrency"
                     f" generation drain_until created_at {parameters} {version}",
-                    "rollout": f"app id branch parallel timeout asked_by asked_at waiting under_way done"
-                    f" skipped halted ended_at {version}",
                     "task": "id app queue state outcome created_at finished_at expires_at",
                     "deduplication": "app digest task_id until is_confirmed",
                     "result_source": "digest url until",
+                    "rollout": f"app id branch parallel timeout asked_by asked_at waiting under_way done"
+                    f" skipped halted ended_at {version}",
                     "event": "id at branch app instance kind who details",
                 }.items()
             },
