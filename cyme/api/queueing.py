@@ -6,6 +6,7 @@ sent, bytes which no router may decode, and every method is meant for the target
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -31,6 +32,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", 
 SHOWN_MOST = 65_536
 FIELDS_MOST = 1000
 
+_OURS = re.compile(rb"cyme-[a-z0-9_-]+", re.IGNORECASE)
 _METHODS = frozenset(method.encode("ascii") for method in METHODS)
 
 
@@ -76,6 +78,13 @@ class Queueing:
         methods = ", ".join(METHODS).encode("ascii")
         request.responseHeaders.setRawHeaders(b"Allow", [methods])
         self._guard.answer_preflight(request, methods)
+        headers = request.responseHeaders
+        allowed = headers.getRawHeaders(b"Access-Control-Allow-Headers")
+        if allowed is not None:
+            lines = request.requestHeaders.getRawHeaders(b"Access-Control-Request-Headers", [])
+            wanted = [name.strip() for line in lines for name in line.split(b",")]
+            ours = [name for name in wanted if _OURS.fullmatch(name)]
+            headers.setRawHeaders(b"Access-Control-Allow-Headers", [b", ".join([*allowed, *ours])])
         request.setResponseCode(204)
         return b""
 

@@ -108,12 +108,12 @@ def make_app(routes: Sequence[Route], controller: IController, guard: Guard, str
     app.url_map.redirect_defaults = False
     app.url_map.converters = {"app": AppName, "segment": _Segment}
     for route in routes:
-        endpoint = _endpoint(route, controller, guard, asynchronous=False)
+        endpoint = _endpoint(route, controller, guard, streams, asynchronous=False)
         if route.follow is not None:
             endpoint = _following(route, route.follow, endpoint, controller, streams)
         _register(app, route, route.paths, endpoint)
         if route.asynchronous_paths:
-            scheduling = _endpoint(route, controller, guard, asynchronous=True)
+            scheduling = _endpoint(route, controller, guard, streams, asynchronous=True)
             _register(app, route, route.asynchronous_paths, scheduling)
         if route.refused_paths:
             _register(app, route, route.refused_paths, _refuse_asynchronous)
@@ -143,7 +143,7 @@ def _converter(segment: str) -> str:
 
 
 def _endpoint(
-    route: Route, controller: IController, guard: Guard, *, asynchronous: bool
+    route: Route, controller: IController, guard: Guard, streams: Streams, *, asynchronous: bool
 ) -> Callable[..., bytes | Deferred[bytes]]:
     verb, answer, parameters = route.verb, route.answer, route.parameters
     fixed: dict[str, Any] = {}
@@ -157,7 +157,7 @@ def _endpoint(
 
     def finish(request: Request, result: Any) -> bytes | Deferred[bytes]:
         if isinstance(result, Deferred):
-            outcome: Deferred[Any] = result if route.is_cancelled else shielded(result)
+            outcome = streams.until_closed(result) if route.is_cancelled else shielded(result)
             return outcome.addCallback(lambda value: answer(request, value))
         return answer(request, result)
 

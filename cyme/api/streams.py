@@ -17,9 +17,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from cyme.api.problems import MalformedRequest, NotReady, TooManyStreams
@@ -117,6 +118,7 @@ class Streams:
         self._clock = clock
         self._most = most
         self._open: set[_Stream] = set()
+        self._waits: set[Deferred[Any]] = set()
         self._closed = False
         self._frames: dict[int, bytes] = {}
 
@@ -138,9 +140,29 @@ class Streams:
             raise TooManyStreams(self._most)
         return Deferred.fromCoroutine(self._serve(request, follow, since))
 
+    def until_closed(self, waiting: Deferred[Any]) -> Deferred[Any]:
+        """Have a wait for something far away end with the streams, lest it holds up a stop.
+
+        :return: `waiting`, which is cancelled then, and fails with `NotReady`.
+        """
+        self._waits.add(waiting)
+
+        def ended(result: Any) -> Any:
+            self._waits.discard(waiting)
+            if self._closed and isinstance(result, Failure) and result.check(CancelledError):
+                raise NotReady(_STOPPING)
+            return result
+
+        waiting.addBoth(ended)
+        if self._closed:
+            waiting.cancel()
+        return waiting
+
     def close(self) -> None:
-        """End all streams, and begin no more."""
+        """End all streams and waits, and begin no more."""
         self._closed = True
+        for waiting in tuple(self._waits):
+            waiting.cancel()
         for stream in tuple(self._open):
             stream.end()
 

@@ -162,6 +162,10 @@ class BrowserTests(QueueingCase):
         answer = self.ask("OPTIONS", "/foo/queue/http://m/", headers=asks)
         self.assertEqual((answer.status, self.controller.tasks.asked), (204, []))
         self.assertEqual(answer.header("Access-Control-Allow-Methods"), ", ".join(METHODS))
+        wanted = [("Access-Control-Request-Headers", "content-type, Cyme-Retries,cyme-forward-x-a,x-b")]
+        answer = self.ask("OPTIONS", "/foo/queue/http://m/", headers=asks + wanted)
+        allowed = (answer.header("Access-Control-Allow-Headers") or "").lower().split(", ")
+        self.assertEqual(set(allowed), {"authorization", "content-type", "cyme-retries", "cyme-forward-x-a"})
         self.assertEqual(self.ask("OPTIONS", "/foo/queue/http://m/", headers=asks[:1]).status, 202)
 
 
@@ -180,6 +184,16 @@ class GoneTests(QueueingCase):
         connection.disconnect()
         self.controller.release()
         self.assertEqual(connection.received(), b"")
+
+    def test_stop(self) -> None:
+        """A branch that stops ends waits, and begins no more."""
+        task = self.ask("POST", "/foo/queue/http://m/").json["uuid"]
+        connection = self.connection("GET", f"/foo/query/{task}/wait/")
+        self.site.end_streams()
+        self.assertEqual(self.controller.tasks.waiting, [])
+        self.assertEqual(connection.response().status, 503)
+        self.assertEqual(self.ask("GET", f"/foo/query/{task}/wait/").status, 503)
+        self.assertEqual(self.ask("GET", f"/foo/query/{task}/state/").status, 200)
 
     def test_waiting(self) -> None:
         """A wait ends with its client."""
