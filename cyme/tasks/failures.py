@@ -18,6 +18,10 @@ class InvalidRequest(RequestFailed):
     """What HTTP can't say, such as a header with a line break."""
 
 
+class TargetRefused(RequestFailed):
+    """The request would have gone where none may go; what `cyme.targets` says of that."""
+
+
 class HostNotFound(RequestFailed):
     """The host's name has no address, or nobody could be asked for it."""
 

@@ -12,14 +12,15 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
-from cyme import __version__
-from cyme.targets import Rule, TargetRefused, check_url, parse_rules, parse_url
+from cyme import __version__, targets
+from cyme.targets import Rule, check_url, parse_rules, parse_url
 from cyme.tasks.connecting import Deadline, connection
 from cyme.tasks.contents import Content, as_json
 from cyme.tasks.failures import (
     ConnectionFailed,
     InvalidRequest,
     RequestFailed,
+    TargetRefused,
     TimedOut,
     TlsFailed,
     TooManyRedirects,
@@ -92,7 +93,7 @@ def read_request(request: Mapping[str, Any]) -> Outgoing:
     """The request that a task is about.
 
     :raises InvalidRequest: when it can't be read.
-    :raises TargetRefused: when its URL is none.
+    :raises cyme.targets.TargetRefused: when its URL is none.
     """
     target = parse_url(request["url"])
     try:
@@ -107,19 +108,21 @@ def attempt(request: Mapping[str, Any], options: Mapping[str, Any]) -> Response:
     """Make a request.
 
     :param request: `{"method", "url", "headers": [[name, value], ...], "body": base64 or null}`.
-    :raises RequestFailed: when there is no response.
-    :raises TargetRefused: when it would go where it may not, at first or by a redirect.
+    :raises RequestFailed: when there is no response; `TargetRefused` when it would go where it may
+        not, at first or by a redirect.
     """
     limits = read_limits(options)
-    outgoing = read_request(request)
     deadline = Deadline(limits.timeout)
     try:
+        outgoing = read_request(request)
         for _ in range(limits.max_redirects + 1):
             check_url(outgoing.target.url, limits.allow, limits.deny)
             answer = _exchange(outgoing, limits, deadline)
             if isinstance(answer, Response):
                 return answer
             outgoing = answer
+    except targets.TargetRefused as refusal:
+        raise TargetRefused(str(refusal)) from None
     finally:
         deadline.close()
     raise TooManyRedirects(
@@ -150,7 +153,7 @@ def _exchange(outgoing: Outgoing, limits: Limits, deadline: Deadline) -> Respons
             answer = _read(outgoing, response, limits, deadline)
         finally:
             line.close()
-    except (RequestFailed, TargetRefused):
+    except (RequestFailed, targets.TargetRefused):
         raise
     except Exception as problem:
         if deadline.is_over:

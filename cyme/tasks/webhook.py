@@ -21,7 +21,6 @@ from typing import Any
 from celery import Task, shared_task
 from celery.exceptions import Ignore, Retry
 
-from cyme.targets import TargetRefused
 from cyme.tasks import answering
 from cyme.tasks.backoff import RETRIED, TELLING, delay, retry_after
 from cyme.tasks.failures import NotNow, RequestFailed, TooManyDeliveries
@@ -38,7 +37,7 @@ answering.install()
     # Not the class that the user's app may give its tasks: what that does is for those.
     base=Task,
     bind=True,
-    throws=(RequestFailed, TargetRefused),
+    throws=(RequestFailed,),
     # The branch gets it; it is nothing for the results of the user's app.
     ignore_result=True,
     store_errors_even_if_ignored=False,
@@ -59,7 +58,6 @@ def webhook(self: Any, request: dict[str, Any], options: dict[str, Any]) -> dict
         `callback`, `failure_callback`, `deliveries`, `max_deliveries`.
     :return: `{"status_code", "url", "headers", "content", "truncated"}`.
     :raises RequestFailed: when there is no response.
-    :raises TargetRefused: when it may not go there.
     """
     count_delivery(self, options)
     from cyme.tasks.requesting import attempt

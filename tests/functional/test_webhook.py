@@ -6,99 +6,31 @@ import base64
 import json
 import os
 import signal
-from typing import Any
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from kombu import Connection, Queue
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
-from twisted.web.http import Request
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import Site
 
-from cyme.targets import DEFAULT_DENY
-from tests.functional.test_workers_celery import PROJECT, CeleryTestCase
+from tests.functional.test_workers_celery import PROJECT
+from tests.functional.webhookcase import FINAL, WebhookTestCase
 from tests.support.rabbitmq import shared_rabbitmq
 from tests.support.waiting import eventually
 
-#: What a branch that wants results names its queue.
-RESULTS = "cyme.results.branch1"
-
-FINAL = ("SUCCESS", "FAILURE", "REVOKED")
-
-
-class Recorder(Resource):
-    """A target: keeps what it is asked, and answers as its table says."""
-
-    isLeaf = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[dict[str, Any]] = []
-        self.held: list[Request] = []
-        self._waiting: list[tuple[int, Deferred[None]]] = []
-        #: Path -> status, headers, content; a list of them is used up from its beginning.
-        self.answers: dict[str, Any] = {}
-
-    def render(self, request: Request) -> Any:
-        self.seen.append(
-            {
-                "method": request.method.decode(),
-                "uri": request.uri.decode(),
-                "headers": {
-                    name.decode().lower(): [value.decode("latin-1") for value in values]
-                    for name, values in request.requestHeaders.getAllRawHeaders()
-                },
-                "body": request.content.read(),
-                "at": reactor.seconds(),
-            }
-        )
-        for number, waiting in list(self._waiting):
-            if len(self.seen) >= number:
-                self._waiting.remove((number, waiting))
-                waiting.callback(None)
-        path = request.path.decode()
-        if path == "/hold":
-            request.notifyFinish().addErrback(lambda _: None)
-            self.held.append(request)
-            return NOT_DONE_YET
-        answer = self.answers.get(path, (200, {}, b"ok"))
-        if isinstance(answer, list):
-            answer = answer.pop(0)
-        status, headers, content = answer
-        request.setResponseCode(status)
-        for name, value in headers.items():
-            request.setHeader(name, value)
-        if path == "/drip":
-            self.drip(request)
-            return NOT_DONE_YET
-        return content
-
-    def drip(self, request: Request) -> None:
-        """A byte now and then, without an end."""
-        call = LoopingCall(request.write, b".")
-        request.notifyFinish().addErrback(lambda _: call.stop())
-        call.clock = reactor
-        call.start(0.1)
-
-    def when_seen(self, number: int) -> Deferred[None]:
-        """Fire when there were so many requests."""
-        waiting: Deferred[None] = Deferred()
-        if len(self.seen) >= number:
-            waiting.callback(None)
-        else:
-            self._waiting.append((number, waiting))
-        return waiting
+if TYPE_CHECKING:
+    Base = WebhookTestCase
+else:
+    Base = object
 
 
 class Odd(Protocol):
     """What speaks neither HTTP nor TLS."""
 
     def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
         self.transport.write(b"SSH-2.0-odd\r\n")
         self.transport.loseConnection()
 
@@ -106,136 +38,18 @@ class Odd(Protocol):
 class OnRabbitMQ:
     """Workers on RabbitMQ."""
 
-    def broker(self) -> str:
+    def make_broker(self) -> str:
         return shared_rabbitmq().url(shared_rabbitmq().new_vhost())
 
 
-class OnRedis:
+class OnRedis(Base):
     """Workers on Redis, as the embedded broker is."""
 
-    def broker(self) -> str:
+    def make_broker(self) -> str:
         return self.redis.url()
 
 
-class WebhookTestCase(CeleryTestCase):
-    """A worker, a target, and the queue of results of a branch that is not there."""
-
-    async def setUp(self) -> None:  # type: ignore[override]
-        await super().setUp()
-        self.url = await deferToThread(self.broker)
-        self.target = Recorder()
-        port = reactor.listenTCP(0, Site(self.target), interface="127.0.0.1")
-        self.addCleanup(self.close_target, port)
-        self.base = f"http://127.0.0.1:{port.getHost().port}"
-        self.app = Celery("caller", broker=self.url, set_as_current=False)
-        self.addCleanup(self.app.close)
-        self.connection = Connection(self.url)
-        self.addCleanup(self.connection.release)
-        await deferToThread(self.declare)
-        self.states: dict[str, list[dict[str, Any]]] = {}
-
-    def declare(self) -> None:
-        Queue(RESULTS, durable=True, no_declare=False)(self.connection.default_channel).declare()
-
-    async def close_target(self, port: Any) -> None:
-        for request in self.target.held:
-            if not request._disconnected and not request.finished:
-                request.transport.abortConnection()
-        await port.stopListening()
-
-    def start(self, name: str = "w1", celery_app: str = "cyme.tasks", **values: Any) -> int:
-        # `Desired.broker` is made from this.
-        self.redis_url = self.redis.url
-        self.redis.url = lambda: self.url  # type: ignore[method-assign]
-        try:
-            return super().start(name, celery_app, **values)
-        finally:
-            self.redis.url = self.redis_url  # type: ignore[method-assign]
-
-    async def queue(self, url: str, method: str = "GET", queue: str = "dq.w1", **values: Any) -> str:
-        """Queue a request as a branch does; the task's id."""
-        request = {
-            "method": method,
-            "url": url if "://" in url else self.base + url,
-            "headers": values.pop("headers", []),
-            "body": values.pop("body", None),
-        }
-        if request["body"] is not None:
-            request["body"] = base64.b64encode(request["body"]).decode()
-        options = {
-            **{"timeout": 60.0, "retries": 0, "max_response": 1048576, "max_redirects": 10},
-            **{"allow": [], "deny": list(DEFAULT_DENY), "callback": None, "failure_callback": None},
-            **{"deliveries": 0, "max_deliveries": 3, **values},
-        }
-        return await self.send("cyme.tasks.webhook", {"request": request, "options": options}, queue)
-
-    async def send(self, task: str, kwargs: dict[str, Any], queue: str = "dq.w1") -> str:
-        task_id = str(uuid4())
-        await deferToThread(self.publish, task, task_id, kwargs, queue)
-        return task_id
-
-    def publish(self, task: str, task_id: str, kwargs: dict[str, Any], queue: str) -> None:
-        message = self.app.amqp.as_task_v2(task_id, task, kwargs=kwargs, reply_to=RESULTS, ignore_result=None)
-        # As a caller in another language makes it: without the header.
-        headers = {key: value for key, value in message.headers.items() if key != "ignore_result"}
-        producer = self.connection.Producer(auto_declare=False)
-        producer.publish(
-            json.dumps(message.body),
-            content_type="application/json",
-            content_encoding="utf-8",
-            exchange="",
-            routing_key=queue,
-            headers=headers,
-            delivery_mode=2,
-            **message.properties,
-        )
-
-    def read_results(self) -> None:
-        channel = self.connection.default_channel
-        while True:
-            message = channel.basic_get(RESULTS, no_ack=False)
-            if message is None:
-                return
-            if not hasattr(message, "payload"):
-                message = channel.message_to_python(message)
-            body = json.loads(message.body)
-            self.assertEqual(message.properties["correlation_id"], body["task_id"])
-            self.assertEqual(message.content_type, "application/json")
-            if body["status"] in FINAL:
-                self.assertEqual(message.properties.get("delivery_mode"), 2)
-            self.states.setdefault(body["task_id"], []).append(body)
-            message.ack()
-
-    async def end_of(self, task_id: str, timeout: float = 60) -> dict[str, Any]:
-        """Wait for a task's end; the message that tells it."""
-
-        async def look() -> Any:
-            await deferToThread(self.read_results)
-            return [body for body in self.states.get(task_id, ()) if body["status"] in FINAL]
-
-        try:
-            return (await eventually(look, timeout, f"the end of {task_id}"))[0]
-        except AssertionError:
-            raise AssertionError(f"no end: {self.states.get(task_id)}\n{self.log()}") from None
-
-    async def result_of(self, task_id: str) -> dict[str, Any]:
-        body = await self.end_of(task_id)
-        self.assertEqual(body["status"], "SUCCESS", body)
-        return body["result"]
-
-    async def failure_of(self, task_id: str) -> tuple[str, str]:
-        body = await self.end_of(task_id)
-        self.assertEqual(body["status"], "FAILURE", body)
-        self.assertTrue(body["result"]["exc_module"])
-        (message,) = body["result"]["exc_message"]
-        return body["result"]["exc_type"], message
-
-    def names_of(self, task_id: str) -> list[str]:
-        """The states that a task had, in their order."""
-        return [body["status"] for body in self.states[task_id]]
-
-
-class RequestMixin:
+class RequestMixin(Base):
     """What a target gets, and what the branch gets of its response."""
 
     async def test_methods(self) -> None:
@@ -276,11 +90,11 @@ class RequestMixin:
         self.target.answers["/loop"] = (302, {"Location": "/loop"}, b"")
         self.target.answers["/away"] = (302, {"Location": "http://169.254.169.254/latest"}, b"")
         self.target.answers["/drip"] = (200, {}, b"")
-        free = reactor.listenTCP(0, Site(Resource()), interface="127.0.0.1")
+        free: Any = reactor.listenTCP(0, Site(Resource()), interface="127.0.0.1")
         closed = free.getHost().port
         await free.stopListening()
         by_name = self.base.replace("127.0.0.1", "localhost") + "/never"
-        port = reactor.listenTCP(0, Factory.forProtocol(Odd), interface="127.0.0.1")
+        port: Any = reactor.listenTCP(0, Factory.forProtocol(Odd), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         odd = port.getHost().port
         for url, options, kind, text in (
@@ -367,6 +181,46 @@ class RequestMixin:
         with open(f"/proc/{main}/task/{main}/children") as file:
             return [int(pid) for pid in file.read().split()]
 
+    async def test_revoked(self) -> None:
+        """A request that is revoked while it is made ends, and its branch hears of that."""
+        await self.serve()
+        task_id = await self.queue("/hold", callback=self.base + "/never")
+        await self.target.when_seen(1)
+        await deferToThread(lambda: self.app.control.revoke(task_id, terminate=True))
+        body = await self.end_of(task_id)
+        self.assertEqual((body["status"], body["result"]["exc_type"]), ("REVOKED", "TaskRevokedError"))
+        await self.result_of(await self.queue("/after"))
+        self.assertEqual([each["uri"] for each in self.target.seen], ["/hold", "/after"])
+
+    async def test_cut(self) -> None:
+        """Content beyond the cap is cut and marked, and not waited for."""
+        await self.serve()
+        self.target.answers["/drip"] = (200, {}, b"")
+        self.target.answers["/exact"] = (200, {"Content-Type": "a/b"}, b"\xff" * 10)
+        cut, exact = await self.queue("/drip", max_response=3), await self.queue("/exact", max_response=10)
+        result = await self.result_of(cut)
+        self.assertEqual((result["content"], result["truncated"]), ("...", True))
+        result = await self.result_of(exact)
+        self.assertEqual(base64.b64decode(result["content"]["base64"]), b"\xff" * 10)
+        self.assertIs(result["truncated"], False)
+
+    async def test_redirect(self) -> None:
+        """A redirect is followed as browsers do; the result tells the URL that answered."""
+        await self.serve()
+        self.target.answers["/303"] = (303, {"Location": "/end?x"}, b"")
+        self.target.answers["/307"] = (307, {"Location": "/end?y"}, b"")
+        for path, expected in (("/303", ("GET", b"")), ("/307", ("POST", b"a=b"))):
+            result = await self.result_of(await self.queue(path, "POST", body=b"a=b"))
+            self.assertEqual(result["url"], self.base + self.target.seen[-1]["uri"])
+            self.assertEqual((self.target.seen[-1]["method"], self.target.seen[-1]["body"]), expected)
+
+    async def test_proxies(self) -> None:
+        """Proxies that the environment names are not used."""
+        proxy = "http://127.0.0.1:9"
+        self.workers = self.make_workers(http_proxy=proxy, HTTP_PROXY=proxy, all_proxy=proxy)
+        await self.serve()
+        self.assertEqual((await self.result_of(await self.queue("/x")))["content"], "ok")
+
     async def test_other_apps(self) -> None:
         """An app with a backend of its own, and one that ignores results, answer branches beside it."""
         redis = f"redis+socket://{self.redis.socket}?virtual_host=5"
@@ -429,3 +283,14 @@ class WebhookOnRabbitMQTests(OnRabbitMQ, RequestMixin, WebhookTestCase):
 
 class WebhookOnRedisTests(OnRedis, RequestMixin, WebhookTestCase):
     """Requests over Redis."""
+
+    async def test_broker_outage(self) -> None:
+        """A result whose broker is away is sent when it is back."""
+        await self.serve()
+        task_id = await self.queue("/hold")
+        await self.target.when_seen(1)
+        await deferToThread(self.redis.kill)
+        self.target.held[0].finish()
+        await eventually(lambda: "does not take a message" in self.log(), 30, "the worker's complaint")
+        await deferToThread(self.redis.start)
+        self.assertEqual((await self.result_of(task_id))["content"], "")

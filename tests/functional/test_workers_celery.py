@@ -44,6 +44,10 @@ class CeleryTestCase(TestCase):
         self.ended: dict[str, Deferred[Exit]] = {}
         self.workers = self.make_workers()
 
+    def broker_url(self) -> str:
+        """The broker of the workers."""
+        return self.redis.url()
+
     def make_workers(self, **env: str) -> Workers:
         workers = Workers(
             reactor,
@@ -76,7 +80,7 @@ class CeleryTestCase(TestCase):
                 name=name,
                 app="foo",
                 node=f"{name}@host",
-                broker=self.redis.url(),
+                broker=self.broker_url(),
                 celery_app=celery_app,
                 **values,
             )
