@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 #: waits for its servers in turn, for half a minute for each domain that it searches. A broker whose
 #: name can't be resolved is away, and no reason to end.
 CONNECT_LIMIT = 300.0
+#: Seconds for which a full check may make no progress, at least: a question takes three, and what no
+#: worker answers is answered only once the broker has shown within five more that it is there.
+CHECK_LIMIT = 15.0
 
 __all__ = ["Options", "makeService"]
 
@@ -208,8 +211,9 @@ def _assemble(
     restart_timeout = 2 * (settings.warm_timeout + policy.start_timeout)
     bus = LocalBus(reactor)
     actors = Actors(reactor, bus, branch_id, presence.members)
-    for signs in (store.signs, supervisor.signs, remote.serving, bus.signs, threads.signs, gateway.serving):
+    for signs in (store.signs, remote.serving, bus.signs, threads.signs, gateway.serving):
         vitals.watch(signs, settings.hang_limit)
+    vitals.watch(supervisor.signs, max(CHECK_LIMIT, settings.hang_limit))
     for signs in (remote.connecting, gateway.connecting):
         vitals.watch(signs, max(CONNECT_LIMIT, settings.hang_limit))
     controller = make_controller(

@@ -99,6 +99,11 @@ class Desired:
         return f"dq.{self.name}"
 
     @property
+    def consumes(self) -> frozenset[str]:
+        """The names of all queues that it is to consume from."""
+        return frozenset({self.private_queue, *(queue.name for queue in self.queues)})
+
+    @property
     def autoscales(self) -> bool:
         """Whether the pool can grow and shrink while the worker runs."""
         return self.pool in GROWING_POOLS

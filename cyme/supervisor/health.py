@@ -103,7 +103,7 @@ def _deaf(evidence: Evidence, desired: Desired) -> str | None:
     heard = evidence.observed.heard
     if heard.consumers is None:
         return "it has not said yet what it consumes from"
-    missing = sorted(_wanted(desired) - evidence.refused.keys() - heard.consumers)
+    missing = sorted(desired.consumes - evidence.refused.keys() - heard.consumers)
     if missing:
         return f"it does not consume from {', '.join(missing)}"
     count = (evidence.counts or {}).get(desired.private_queue)
@@ -111,10 +111,6 @@ def _deaf(evidence: Evidence, desired: Desired) -> str | None:
         # Others may consume from a shared queue, nobody else from this one.
         return f"it says that it consumes, and the broker counts no consumer of {desired.private_queue}"
     return None
-
-
-def _wanted(desired: Desired) -> frozenset[str]:
-    return frozenset({desired.private_queue, *(queue.name for queue in desired.queues)})
 
 
 def health_of(evidence: Evidence, now: float, policy: Policy) -> dict[str, Any]:
@@ -157,7 +153,7 @@ def _process(evidence: Evidence, now: float) -> dict[str, Any] | None:
 
 def _consumers(evidence: Evidence, now: float) -> dict[str, Any]:
     desired, heard = evidence.desired, evidence.observed.heard
-    wanted = _wanted(desired) if desired is not None else frozenset()
+    wanted = desired.consumes if desired is not None else frozenset()
     actual = heard.consumers
     counts = evidence.counts
     return {
@@ -204,7 +200,7 @@ def _drift(evidence: Evidence) -> list[str]:
     if desired.autoscales and heard.autoscale is not None and heard.autoscale != wanted_range:
         found.append(f"its pool ranges over {heard.autoscale[1]}..{heard.autoscale[0]} processes")
     if heard.consumers is not None and observed.process.phase is Phase.RUNNING:
-        wanted = _wanted(desired)
+        wanted = desired.consumes
         found += [f"it does not consume from {name}" for name in sorted(wanted - heard.consumers)]
         found += [f"it consumes from {name}" for name in sorted(heard.consumers - wanted)]
     return found

@@ -55,8 +55,7 @@ def draining(progress: Draining | None) -> Mapping[str, Any] | None:
 
 def consumes_all(desired: Desired, heard: Heard) -> bool:
     """Whether the worker said that it consumes from every queue that it is to consume from."""
-    wanted = {desired.private_queue, *(queue.name for queue in desired.queues)}
-    return heard.consumers is not None and wanted <= heard.consumers
+    return heard.consumers is not None and desired.consumes <= heard.consumers
 
 
 def exit_details(history: History, last_words: tuple[str, ...]) -> Mapping[str, Any] | None:

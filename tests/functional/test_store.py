@@ -24,7 +24,7 @@ from cyme.catalogue import Catalogue
 from cyme.declarations import App, Instance, Version
 from cyme.errors import CannotStart
 from cyme.faults import Unreadable
-from cyme.models import SCHEMA_VERSION, Base
+from cyme.models import Base
 from cyme.queued import Issued, Outcome, TaskState
 from cyme.store import SQLStore
 from tests.contracts.catalogue import make_catalogue_tests

@@ -25,8 +25,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "bus": frozenset(),
     "catalogue": frozenset({"asking", "faults"}),
     "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
-    "controller": frozenset({"asking", "actors", "brokers", "narration", "planning", "presence", "queued"})
-    | {"targets"},
+    "controller": frozenset(
+        {"actors", "asking", "brokers", "narration", "planning", "presence", "queued", "targets"}
+    ),
     "declarations": frozenset(),
     "embedded": frozenset(),
     "envelope": frozenset(),
@@ -56,9 +57,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "store": frozenset({"events", "faults", "models", "queued", "taskrows", "vitals"}),
     "supervisor": frozenset({"exits", "limits", "planning", "vitals"}),
     "systemd": frozenset(),
+    "targets": frozenset(),
     "taskids": frozenset(),
     "taskrows": frozenset({"models", "queued"}),
-    "targets": frozenset(),
     "tasks": frozenset({"targets"}),
     "threads": frozenset({"vitals"}),
     "vitals": frozenset(),
