@@ -470,7 +470,7 @@ class OpeningTests(TestCase):
         self.assertEqual(await store.read_events(0, 10, None, None), ())
         await store.close()
         database = sqlite3.connect(self.file)  # type: ignore[attr-defined]
-        self.assertEqual(database.execute("SELECT value FROM cyme_meta").fetchall(), [(str(SCHEMA_VERSION),)])
+        self.assertEqual(database.execute("SELECT value FROM cyme_meta").fetchall(), [("4",)])
         database.close()
 
     async def test_schema_without_limits(self) -> None:
