@@ -32,6 +32,7 @@ class Branch:
 
     :param broker: URL of its default broker.
     :param options: more of its options.
+    :ivar url: of its HTTP server, once it runs.
     """
 
     def __init__(self, broker: str, *options: str) -> None:
@@ -41,6 +42,7 @@ class Branch:
         self._argv = [*twistd, *own, *options]
         self._process: Guarded | None = None
         self._http: http.client.HTTPConnection | None = None
+        self.url = ""
 
     def __enter__(self) -> Branch:
         return self
@@ -58,7 +60,8 @@ class Branch:
         line = self._process.wait_for_line(lambda line: READY.search(line) is not None, PATIENCE)
         found = READY.search(line)
         assert found is not None
-        parts = urlsplit(found[1])
+        self.url = found[1].rstrip("/")
+        parts = urlsplit(self.url)
         assert parts.hostname is not None
         self._http = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)
 

@@ -228,6 +228,8 @@ class _AMQPOutlet:
             channel.queue_declare(queue.name, passive=True)
             if queue.exchange:
                 channel.exchange_declare(queue.exchange, queue.exchange_type, passive=True)
+                # Both are there before the binding is, while a worker declares them.
+                worker_queue(queue)(channel).queue_bind()
         except self._connection.channel_errors:
             declare(self._url, queue, self._timeout)
         else:
