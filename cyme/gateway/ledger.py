@@ -33,6 +33,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from cyme.queued import TaskChange, TaskStatus
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
     from cyme.interfaces import ITaskStore
@@ -46,7 +47,8 @@ MOST_READS = 500
 class Ledger:
     """Gathers what is to be written and read while the database is busy, then does it in one go."""
 
-    def __init__(self, store: ITaskStore) -> None:
+    def __init__(self, reactor: IReactorTime, store: ITaskStore) -> None:
+        self._reactor = reactor
         self._store = store
         self._changes: list[tuple[TaskChange, ...]] = []
         self._written: list[Deferred[frozenset[str]]] = []
@@ -59,32 +61,36 @@ class Ledger:
         written: Deferred[frozenset[str]] = Deferred()
         self._changes.append(changes)
         self._written.append(written)
-        self._go_on()
+        self._begin()
         return written
 
     def read(self, task_id: str) -> Deferred[TaskStatus | None]:
         """Fire with what is known of a task, with all that was to be written by now."""
         found: Deferred[TaskStatus | None] = Deferred()
         self._reads.setdefault(task_id, []).append(found)
-        self._go_on()
+        self._begin()
         return found
 
     def when_idle(self) -> Deferred[None]:
         """Fire when everything is written."""
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
-        self._go_on()
+        self._begin()
         return idle
 
     # -- inside ------------------------------------------------------------------------
 
+    def _begin(self) -> None:
+        """Begin a round with all that is asked for in this turn of the reactor, unless one is under way."""
+        if not self._busy:
+            self._busy = True
+            self._reactor.callLater(0, self._done, None)
+
     def _go_on(self) -> None:
-        """Begin the next round, unless one is under way.
+        """Begin the next round.
 
         The database's thread does things in order, so that reads see what this round writes.
         """
-        if self._busy:
-            return
         steps: list[Deferred[None]] = []
         if self._changes:
             steps.append(self._write_some())

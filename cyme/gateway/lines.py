@@ -39,7 +39,7 @@ class ISession(Protocol):
 class IPublisher(ISession, Protocol):
     """What a line needs of `cyme.gateway.publishing.Publisher`."""
 
-    def submit(self, message: Outgoing) -> None: ...
+    def submit(self, messages: list[Outgoing]) -> None: ...
 
 
 class Line:
@@ -177,6 +177,7 @@ class PublishingLine(Line):
         # In the order in which they were sent, and so in that of their deadlines.
         self._unconfirmed: dict[str, tuple[float, Deferred[None]]] = {}
         self._deadline: IDelayedCall | None = None
+        self._outgoing: list[Outgoing] = []
 
     def publish(self, message: Outgoing) -> Deferred[None]:
         """Fire when the broker has a message.
@@ -190,8 +191,17 @@ class PublishingLine(Line):
         self._unconfirmed[message.task_id] = (self._reactor.seconds() + CONFIRM_TIMEOUT, published)
         if self._deadline is None:
             self._deadline = self._reactor.callLater(CONFIRM_TIMEOUT, self._check)
-        session.submit(message)
+        # What is asked for in one turn of the reactor goes to the thread together: each time it is
+        # woken, it takes the interpreter from the reactor.
+        if not self._outgoing:
+            self._reactor.callLater(0, self._send)
+        self._outgoing.append(message)
         return published
+
+    def _send(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self._session is not None:
+            self._session.submit([one for one in outgoing if one.task_id in self._unconfirmed])
 
     def settled(self, session: ISession, outcomes: list[Settled]) -> None:
         """See `PublisherListener`."""

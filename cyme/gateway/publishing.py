@@ -91,9 +91,9 @@ class Publisher(Session):
         self._outgoing: deque[Outgoing] = deque()
         self._settled: list[Settled] = []
 
-    def submit(self, message: Outgoing) -> None:
-        """Publish a message and tell the listener what became of it."""
-        self._outgoing.append(message)
+    def submit(self, messages: list[Outgoing]) -> None:
+        """Publish messages and tell the listener what became of them."""
+        self._outgoing.extend(messages)
         self._wakeup.ring()
 
     # -- in the session's own thread -------------------------------------------------

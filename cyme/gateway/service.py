@@ -102,7 +102,7 @@ class Gateway(Service):
         self._result_expires = result_expires
         self._kept = max(WEEK, result_expires)
         self._ids = TaskIds(branch_id, reactor.seconds, getrandbits)
-        self._ledger = Ledger(store)
+        self._ledger = Ledger(reactor, store)
         self._waiting = Waiting(reactor, self._ledger.read)
         self._issuing = 0
         self._none_issuing: list[Deferred[None]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.gateway.ledger import MOST_CHANGES, Ledger
@@ -23,12 +24,19 @@ class LedgerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.store = MemoryTaskStore()
-        self.ledger = Ledger(self.store)
+        self.clock = Clock()
+        self.ledger = Ledger(self.clock, self.store)
+
+    def turn(self) -> None:
+        """Let the reactor turn until nothing is left to do."""
+        while self.clock.getDelayedCalls():
+            self.clock.advance(0)
 
     def test_batch(self) -> None:
         """What comes while the database is busy is one transaction, in order."""
         self.store.held = []
         first = self.ledger.write(issued(0))
+        self.turn()
         others = [self.ledger.write(issued(1)), self.ledger.write(issued(2), Withdrawn("t1"))]
         self.assertEqual(len(self.store.batches), 1)
         self.assertNoResult(first)
@@ -40,15 +48,19 @@ class LedgerTests(SynchronousTestCase):
     def test_bound(self) -> None:
         """A transaction has a bound, and the rest follows."""
         self.store.held = []
-        writes = [self.ledger.write(issued(number)) for number in range(MOST_CHANGES + 5)]
+        early = self.ledger.write(issued(0))
+        self.turn()
+        writes = [self.ledger.write(issued(number)) for number in range(1, MOST_CHANGES + 5)]
         self.store.release()
         self.assertEqual([len(batch) for batch in self.store.batches], [1, MOST_CHANGES, 4])
+        self.successResultOf(early)
         self.successResultOf(writes[-1])
 
     def test_own_unknown(self) -> None:
         """Each hears of the tasks in its own changes that are not known."""
         self.store.held = []
         first = self.ledger.write(issued(0))
+        self.turn()
         one = self.ledger.write(Outcome("t0", TaskState.STARTED, None, 2.0))
         other = self.ledger.write(Outcome("t7", TaskState.STARTED, None, 2.0))
         self.store.release()
@@ -60,6 +72,7 @@ class LedgerTests(SynchronousTestCase):
         """A read sees what was to be written before it."""
         self.store.held = []
         writing = self.ledger.write(issued(0))
+        self.turn()
         more = self.ledger.write(Outcome("t0", TaskState.STARTED, None, 2.0))
         reading = [self.ledger.read("t0"), self.ledger.read("t0"), self.ledger.read("t7")]
         self.store.release()
@@ -72,17 +85,32 @@ class LedgerTests(SynchronousTestCase):
     def test_failure(self) -> None:
         """A transaction that fails fails what is in it, and the next is tried all the same."""
         self.store.fail_with = OSError("disk full")
-        self.failureResultOf(self.ledger.write(issued(0)), OSError)
-        self.failureResultOf(self.ledger.read("t0"), OSError)
+        writing, reading = self.ledger.write(issued(0)), self.ledger.read("t0")
+        self.turn()
+        self.failureResultOf(writing, OSError)
+        self.failureResultOf(reading, OSError)
         self.store.fail_with = None
-        self.successResultOf(self.ledger.write(issued(0)))
+        writing = self.ledger.write(issued(0))
+        self.turn()
+        self.successResultOf(writing)
+
+    def test_together(self) -> None:
+        """What is asked for in one turn of the reactor is one transaction."""
+        writing = [self.ledger.write(issued(number)) for number in range(3)]
+        self.turn()
+        self.assertEqual(self.store.batches, [(issued(0), issued(1), issued(2))])
+        for one in writing:
+            self.successResultOf(one)
 
     def test_idle(self) -> None:
         """It is idle when everything is written."""
-        self.successResultOf(self.ledger.when_idle())
+        idle = self.ledger.when_idle()
+        self.turn()
+        self.successResultOf(idle)
         self.store.held = []
         writing = [self.ledger.write(issued(0)), self.ledger.write(issued(1))]
         idle = self.ledger.when_idle()
+        self.turn()
         self.assertNoResult(idle)
         self.store.release()
         self.successResultOf(idle)

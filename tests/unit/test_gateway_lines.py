@@ -26,7 +26,7 @@ class FakeSession:
     def __init__(self, url: str, line: Any) -> None:
         self.url = url
         self.line = line
-        self.sent: list[str] = []
+        self.sent: list[list[str]] = []
         self.is_stopped = False
 
     def start(self) -> None:
@@ -41,8 +41,8 @@ class FakeSession:
     def progress(self) -> object:
         return 1
 
-    def submit(self, message: Outgoing) -> None:
-        self.sent.append(message.task_id)
+    def submit(self, messages: list[Outgoing]) -> None:
+        self.sent.append([one.task_id for one in messages])
 
 
 def message(task_id: str) -> Outgoing:
@@ -75,6 +75,16 @@ class PublishingTests(LineCase):
         self.successResultOf(second)
         self.line.settled(self.sessions[0], [("t1", Unroutable("q", "amqp://broker", "NO_ROUTE"))])
         self.failureResultOf(first, Unroutable)
+
+    def test_together(self) -> None:
+        """What is asked for in one turn of the reactor travels together."""
+        waiting = [self.line.publish(message(one)) for one in ("t1", "t2")]
+        self.assertEqual(self.sessions[0].sent, [])
+        self.clock.advance(0)
+        self.assertEqual(self.sessions[0].sent, [["t1", "t2"]])
+        self.line.settled(self.sessions[0], [("t1", None), ("t2", None)])
+        for one in waiting:
+            self.successResultOf(one)
 
     def test_lost(self) -> None:
         """What is not confirmed when the connection is lost has failed; then it is tried again."""
@@ -121,6 +131,7 @@ class PublishingTests(LineCase):
         self.assertNoResult(closed)
         self.line.ended(self.sessions[0], "it was closed")
         self.successResultOf(closed)
+        self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
