@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -279,6 +280,17 @@ class WebhookOnRabbitMQTests(OnRabbitMQ, RequestMixin, WebhookTestCase):
         held.write(b"at last")
         held.finish()
         self.assertEqual((await self.result_of(task_id))["content"], "at last")
+
+
+    async def test_hang_up(self) -> None:
+        """A worker of another app that SIGHUP made start anew still makes requests."""
+        self.workers = self.make_workers(PYTHONPATH=PROJECT)
+        pid = await self.serve(celery_app="proj.celery:app")
+        if not os.path.exists(os.path.join(os.path.dirname(sys.executable), "celery")):
+            self.skipTest("Celery's console script is not installed beside Python")
+        os.kill(pid, signal.SIGHUP)
+        await eventually(lambda: self.log().count("w1@host ready") == 2, 60, "the second start")
+        self.assertEqual((await self.result_of(await self.queue("/x")))["content"], "ok")
 
 
 class WebhookOnRedisTests(OnRedis, RequestMixin, WebhookTestCase):
