@@ -142,6 +142,13 @@ class Writer:
                 [value] = self._model.possible(name)
                 await self._write(name, self._creation(name) if value is None else self._change(name, value))
 
+    async def all_decided(self) -> bool:
+        """See what became of every write whose answer was lost.
+
+        :raises Wrong: when something became of it that can't be.
+        """
+        return all([await self._is_decided(name) for name in self._names])
+
     async def _is_decided(self, name: str) -> bool:
         """See what became of a write whose answer was lost, if there is one."""
         possible = self._model.possible(name)

@@ -95,6 +95,9 @@ class Storm:
             for writer in writers:
                 writer.stop()
             await writing
+            for writer in writers:
+                # What became of a write whose answer was lost is the branch's to say.
+                await eventually(writer.all_decided, self._patience, "an answer about every instance")
             return wrong or await self.verdict()
         except Wrong as broken:
             return [str(broken)]
@@ -200,9 +203,6 @@ class Storm:
         return {name: value for name, value in decided.items() if value is not None}
 
     async def _compare_names(self) -> list[str]:
-        for name in self.model.names():
-            [only] = self.model.possible(name)[-1:]
-            self.model.decide(name, only)
         names = set((await self._client.get(f"/{APP}/instances/")).json)
         queues = set((await self._client.get(f"/{APP}/queues/")).json)
         problems = []
@@ -228,7 +228,11 @@ class Storm:
     async def _finish_tasks(self) -> list[str]:
         """Have all tasks done that are left, by a worker that consumes from all queues."""
         await deferToThread(self._stream.stop)
-        await self._client.put(f"/{APP}/instances/{LAST}/", json={"queues": QUEUES, "max_concurrency": 4})
+        made = await self._client.put(
+            f"/{APP}/instances/{LAST}/", json={"queues": QUEUES, "max_concurrency": 4}
+        )
+        if made.status != 201:
+            return [f"no instance could be made in the end: {made.text}"]
         try:
             await eventually(lambda: not self._stream.missing(), self._patience)
         except AssertionError:
@@ -239,7 +243,10 @@ class Storm:
     async def _look_for_strays(self) -> list[str]:
         leaders = {self._branch.pid}
         for name in [*self._declared(), LAST]:
-            leaders.add((await self._client.get(f"/{APP}/instances/{name}/")).json["pid"])
+            answer = await self._client.get(f"/{APP}/instances/{name}/")
+            if answer.status != 200:
+                return [f"{name} can't be looked at: {answer.text}"]
+            leaders.add(answer.json["pid"])
         found = await deferToThread(strays, self._branch.root, leaders)
         return [f"processes {found} belong to no instance"] if found else []
 
