@@ -174,6 +174,36 @@ class CollectingTests(LineCase):
         self.clock.advance(STORE_AGAIN)
         self.assertEqual(self.stored, ["t1"])
 
+    def test_order(self) -> None:
+        """A batch is not acknowledged before those that came earlier: to AMQP that is one acknowledgement."""
+        self.outcome = lambda: fail(OSError("disk full"))
+        self.arrive("t1")
+        self.outcome = lambda: succeed(None)
+        self.arrive("t2")
+        self.assertEqual(self.stored, [])
+        self.clock.advance(STORE_AGAIN)
+        self.assertEqual(self.stored, ["t1", "t2"])
+
+    def test_lost_while_stored(self) -> None:
+        """What is stored, or is not, after its connection was lost has no consequence."""
+        waiting: list[Deferred[None]] = []
+
+        def outcome() -> Deferred[None]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.outcome = outcome
+        self.arrive("t1")
+        self.arrive("t2")
+        self.line.ended(self.sessions[0], "it was reset")
+        self.clock.advance(5.0)
+        self.arrive("t1")
+        waiting[0].callback(None)
+        waiting[1].errback(OSError("disk full"))
+        self.assertEqual((self.stored, self.clock.getDelayedCalls()), ([], []))
+        waiting[2].callback(None)
+        self.assertEqual(self.stored, ["t1"])
+
     def test_lost(self) -> None:
         """A batch of a connection that was lost is not written again: it comes again."""
         self.outcome = lambda: fail(OSError("disk full"))
