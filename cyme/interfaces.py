@@ -523,8 +523,8 @@ class ITaskStore(Interface):
     def prune_tasks(before: float, limit: int) -> Deferred[int]:
         """Remove what expired before a time: at most `limit` tasks, and as many claims and brokers.
 
-        Gives room back to the disk where the database does not by itself. Fires with how many
-        tasks there were.
+        Fires with how many tasks there were; afterwards gives the room that is free back to the
+        disk, step by step, where the database does not by itself.
         """
 
     def use_broker(url: str, until: float) -> Deferred[None]:

@@ -36,8 +36,9 @@ WEEK = 7 * 86400.0
 DAY = 86400.0
 #: Tasks that may be on their way to brokers and database at the same time.
 MOST_ISSUING = 5000
-#: Seconds between two looks for what has expired, and how many tasks go at once.
-PRUNE_INTERVAL, MOST_PRUNED = 60.0, 200
+#: Seconds between two looks for what has expired, and how many tasks go at once: of the longest results,
+#: 200 held the database up for a second.
+PRUNE_INTERVAL, MOST_PRUNED = 60.0, 50
 #: Seconds that connecting to a broker, or one synchronous call, may take.
 CONNECT_TIMEOUT = 5.0
 
