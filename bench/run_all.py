@@ -19,7 +19,10 @@ from machine import HERE, a_broker
 from reporting import make_parser, print_targets
 
 #: In the order in which they run; those of the second kind need no broker.
-WITH_BROKER = ("create_to_pong", "respawn", "supervision_pass", "memory")
+WITH_BROKER = (
+    *("create_to_pong", "respawn", "supervision_pass", "memory"),
+    *("queue_rate", "submit_to_result", "results_after_downtime"),
+)
 OTHERS = ("http_reads",)
 
 #: The share of bare Klein's rate that reads over HTTP are to reach.

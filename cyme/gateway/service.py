@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,7 +22,7 @@ from cyme.gateway.lines import CollectingLine, PublishingLine
 from cyme.gateway.messages import RESULTS, Kind, Outgoing, body_of
 from cyme.gateway.publishing import Publisher
 from cyme.gateway.revoking import MOST_REMEMBERED, Revocations
-from cyme.gateway.waiting import Waiting
+from cyme.gateway.waiting import RECENT_FOR, Waiting
 from cyme.interfaces import IGateway
 from cyme.queued import Claim, Confirmed, Issued, Outcome, TaskMessage, TaskState, TaskStatus, Withdrawn
 from cyme.taskids import TaskIds, is_of
@@ -104,7 +104,7 @@ class Gateway(Service):
         self._kept = max(WEEK, result_expires)
         self._ids = TaskIds(branch_id, reactor.seconds, getrandbits)
         self._ledger = Ledger(reactor, store)
-        self._waiting = Waiting(reactor, self._ledger.read)
+        self._waiting = Waiting(reactor, self._ledger.read, min(RECENT_FOR, result_expires))
         self._issuing = 0
         self._none_issuing: list[Deferred[None]] = []
         self._claiming: dict[tuple[str, str], list[Deferred[str]]] = {}
@@ -212,6 +212,7 @@ class Gateway(Service):
             if problem is None:
                 _answer(answer, task_id)
             else:
+                self._waiting.withdrawn(task_id)
                 self._ledger.write(Withdrawn(task_id)).addErrback(lambda _: None)
                 _answer(answer, problem)
             self._ended(None)
@@ -220,8 +221,9 @@ class Gateway(Service):
             _answer(answer, Failure(line.away()))
             return
         self._begin()
-        issuing = _Issuing(over)
-        self._write(self._issued(task_id, message)).addBoth(issuing.done)
+        issuing, issued = _Issuing(over), self._issued(task_id, message)
+        self._waiting.queued(pending(issued))
+        self._write(issued).addBoth(issuing.done)
         line.publish(self._outgoing(task_id, message, body)).addBoth(issuing.done)
 
     def _issued(self, task_id: str, message: TaskMessage) -> Issued:
@@ -296,6 +298,10 @@ class Gateway(Service):
         if not is_of(task_id, self._branch_id):
             return fail(NoSuchTask(task_id))
 
+        recent = self._waiting.recent(task_id)
+        if recent is not None:
+            return succeed(recent)
+
         def found(status: TaskStatus | None) -> TaskStatus:
             if status is None:
                 raise NoSuchTask(task_id)
@@ -316,10 +322,12 @@ class Gateway(Service):
         if status.state.is_final:
             return status
         now = self._reactor.seconds()
-        await self._ledger.write(Outcome(task_id, TaskState.REVOKED, None, now, now + self._result_expires))
+        revoked = Outcome(task_id, TaskState.REVOKED, None, now, now + self._result_expires)
+        written = self._ledger.write(revoked)
+        self._waiting.hear(revoked)
+        await written
         # A result may have come before it.
         status = await self.status(task_id)
-        self._waiting.see(status)
         if status.state is TaskState.REVOKED:
             self._revocations.add(task_id)
         return status
@@ -382,6 +390,17 @@ class Gateway(Service):
             none, self._none_issuing = self._none_issuing, []
             for one in none:
                 one.callback(None)
+
+
+def pending(issued: Issued) -> TaskStatus:
+    """The status of a task of which nothing was heard."""
+    return TaskStatus(
+        id=issued.id,
+        app=issued.app,
+        queue=issued.queue,
+        state=TaskState.PENDING,
+        created_at=issued.created_at,
+    )
 
 
 def _answer(waiting: Deferred[str], result: str | Failure) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.errors import NoSuchTask
-from cyme.gateway.waiting import Waiting
+from cyme.gateway.waiting import LONGEST_RECENT, MOST_RECENT, RECENT_FOR, Waiting
 from cyme.queued import Outcome, TaskState, TaskStatus
 
 PENDING = TaskStatus(id="t1", app="foo", queue="q", state=TaskState.PENDING, created_at=1.0)
@@ -60,6 +61,42 @@ class WaitingTests(SynchronousTestCase):
         self.waiting.hear(DONE)
         self.reads[0].callback(REVOKED)
         self.assertEqual(self.successResultOf(waiting), REVOKED)
+
+    def test_recent(self) -> None:
+        """What was queued a moment ago is known without reading, with what was heard since."""
+        self.clock.advance(1.0)
+        self.waiting.queued(PENDING)
+        waiting = self.waiting.wait("t1", 60.0)
+        self.waiting.hear(STARTED)
+        self.assertNoResult(waiting)
+        self.waiting.hear(DONE)
+        self.assertEqual(self.successResultOf(waiting).result, 42)
+        self.assertEqual(self.successResultOf(self.waiting.wait("t1", 60.0)).result, 42)
+        self.waiting.hear(Outcome("t1", TaskState.REVOKED, None, 4.0, 9.0))
+        self.assertEqual(self.successResultOf(self.waiting.wait("t1", 60.0)).state, TaskState.SUCCESS)
+        self.assertEqual(self.reads, [])
+
+    def test_not_recent(self) -> None:
+        """What was queued long ago, has a long result, or was withdrawn is not known without reading."""
+        self.clock.advance(1.0)
+        self.waiting.queued(PENDING)
+        self.waiting.withdrawn("t1")
+        self.assertIsNone(self.waiting.recent("t1"))
+        self.waiting.queued(PENDING)
+        self.assertEqual(self.waiting.recent("t1"), PENDING)
+        self.clock.advance(RECENT_FOR + 1)
+        self.assertIsNone(self.waiting.recent("t1"))
+        self.waiting.queued(evolve(PENDING, created_at=self.clock.seconds()))
+        long = '{"result": "' + LONGEST_RECENT * "x" + '", "error": null}'
+        self.waiting.hear(Outcome("t1", TaskState.SUCCESS, long, 3.0, 9.0))
+        self.assertIsNone(self.waiting.recent("t1"))
+
+    def test_bound(self) -> None:
+        """No more than so many are known without reading."""
+        for number in range(MOST_RECENT + 10):
+            self.waiting.queued(evolve(PENDING, id=f"t{number}"))
+        self.assertIsNone(self.waiting.recent("t1"))
+        self.assertIsNotNone(self.waiting.recent(f"t{MOST_RECENT + 9}"))
 
     def test_over(self) -> None:
         """A wait that is over fires with the newest that is known."""

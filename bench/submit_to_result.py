@@ -1,0 +1,148 @@
+"""From a request that is queued to its result in hand, over HTTP.
+
+A real branch with one worker of its own app, and a web server that answers at once. A caller posts to
+`/foo/queue/http://.../` and then asks for `/foo/query/UUID/wait/`, one after the other on a kept
+connection. Beside it, in turn: Celery's own `delay().get()` of a task that does nothing, with the result
+backend `rpc://`, one worker process of the same pool, on the same broker.
+
+Target: at most 2 times Celery's median.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from argparse import Namespace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from statistics import median, quantiles
+from typing import Any
+from urllib.parse import urlsplit
+
+from branches import Branch
+from machine import Children, a_broker, environment, wait_quiet
+from reporting import Report, make_parser, median_ratio
+
+RATIO_TARGET = 2.0
+
+PEER = """
+from celery import Celery
+app = Celery("peer", backend="rpc://")
+app.conf.task_default_queue = "peer"
+app.conf.worker_prefetch_multiplier = 1
+
+@app.task
+def nothing():
+    return {"status_code": 200}
+"""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A web server that answers at once."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes = b"") -> Any:
+    connection.request(method, path, body, {"Content-Type": "text/plain"})
+    answer = connection.getresponse()
+    text = answer.read()
+    if answer.status >= 300:
+        raise RuntimeError(f"{method} {path}: {answer.status} {text!r}")
+    return json.loads(text)
+
+
+def through_cyme(connection: http.client.HTTPConnection, target: str, count: int) -> list[float]:
+    """Milliseconds of each."""
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        task = ask(connection, "POST", f"/foo/queue/{target}", b"x")["uuid"]
+        said = ask(connection, "GET", f"/foo/query/{task}/wait/?timeout=30")
+        times.append(1000 * (time.perf_counter() - began))
+        if said["state"] != "SUCCESS":
+            raise RuntimeError(f"{said}")
+    return times
+
+
+def through_celery(nothing: Any, count: int) -> list[float]:
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        nothing.delay().get(timeout=30)
+        times.append(1000 * (time.perf_counter() - began))
+    return times
+
+
+def main() -> None:
+    options = make_parser(__doc__, runs=5)
+    options.add_argument("--count", type=int, default=200, help="requests of each sample (200)")
+    given = options.parse_args()
+    report = Report("submit_to_result", given.json)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with a_broker(given) as broker, Branch(broker) as branch, Children() as children:
+        measure(given, report, broker, branch, children, f"http://127.0.0.1:{server.server_port}/")
+    server.shutdown()
+
+
+def measure(
+    given: Namespace, report: Report, broker: str, branch: Branch, children: Children, target: str
+) -> None:
+    branch.start()
+    branch.ask("PUT", "/foo/")
+    branch.ask("PUT", "/foo/queues/foo/")
+    details = branch.ask("POST", "/foo/instances/?wait=30&queues=foo")
+    parts = urlsplit(branch.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    target = f"foo/{target}"
+    with tempfile.TemporaryDirectory(prefix="cyme-bench-") as folder:
+        with open(os.path.join(folder, "bench_peer.py"), "w", encoding="utf-8") as file:
+            file.write(PEER)
+        argv = [sys.executable, "-m", "celery", "-A", "bench_peer", "worker", "-c", "1", "-P", "prefork"]
+        env = environment(broker) | {"PYTHONPATH": folder}
+        children.start([*argv, "--without-gossip", "--without-mingle"], env, cwd=folder)
+        os.environ["CELERY_BROKER_URL"] = broker
+        sys.path.insert(0, folder)
+        from bench_peer import nothing  # type: ignore[import-not-found]
+
+        through_celery(nothing, 20)
+        through_cyme(connection, target, 20)
+        ours: list[list[float]] = []
+        theirs: list[list[float]] = []
+        for _ in range(given.runs):
+            wait_quiet(given.wait_quiet)
+            theirs.append(through_celery(nothing, given.count))
+            wait_quiet(given.wait_quiet)
+            ours.append(through_cyme(connection, target, given.count))
+    assert details["state"] == "running", details
+    for name, those in (("delay().get() on rpc://", theirs), ("queue and wait over HTTP", ours)):
+        report.row(f"{name}: p50", "ms", [median(one) for one in those])
+        report.row(f"{name}: p99", "ms", [quantiles(one, n=100)[98] for one in those])
+    p50 = [median(one) for one in ours]
+    report.target(
+        "submit to result in hand",
+        median(p50),
+        "ms",
+        beside="delay().get() on rpc://",
+        ratio=median_ratio(p50, [median(one) for one in theirs]),
+        ratio_at_most=RATIO_TARGET,
+    )
+
+
+if __name__ == "__main__":
+    main()
