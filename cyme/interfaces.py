@@ -470,7 +470,7 @@ class IGateway(Interface):
         :raises Unroutable: the broker has no queue for it.
         :raises DeclarationMismatch, InvalidDeclaration: the queue can't be made, see `IRemoteControl`.
         :raises GatewayAway: too much waits already, or the branch stops.
-        :raises TypeError, ValueError: the arguments are no JSON.
+        :raises TypeError, ValueError: the arguments are no JSON, or a time is none.
         """
 
     def status(task_id: str) -> Deferred[TaskStatus]:
