@@ -470,7 +470,7 @@ class IGateway(Interface):
         :raises Unroutable: the broker has no queue for it.
         :raises DeclarationMismatch, InvalidDeclaration: the queue can't be made, see `IRemoteControl`.
         :raises GatewayAway: too much waits already, or the branch stops.
-        :raises TypeError, ValueError: the arguments are no JSON.
+        :raises TypeError, ValueError: the arguments are no JSON, or a time is none.
         """
 
     def status(task_id: str) -> Deferred[TaskStatus]:
@@ -523,8 +523,8 @@ class ITaskStore(Interface):
     def prune_tasks(before: float, limit: int) -> Deferred[int]:
         """Remove what expired before a time: at most `limit` tasks, and as many claims and brokers.
 
-        Gives room back to the disk where the database does not by itself. Fires with how many
-        tasks there were.
+        Fires with how many tasks there were; afterwards gives the room that is free back to the
+        disk, step by step, where the database does not by itself.
         """
 
     def use_broker(url: str, until: float) -> Deferred[None]:

@@ -44,6 +44,7 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.schema import CreateColumn
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
@@ -58,6 +59,7 @@ from cyme.vitals import Pulse
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorFromThreads
+    from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -65,6 +67,8 @@ T = TypeVar("T")
 BUSY_TIMEOUT = 5.0
 #: Pages that an SQLite database gives back to the disk at once.
 SHRUNK_PAGES = 500
+#: Bytes that the write-ahead log of an SQLite database keeps on the disk while it is not in use.
+LOG_KEPT = 16 * 1024 * 1024
 #: Driver -> what keeps a silent server from holding the database's thread for ever, in seconds;
 #: the same words in the URL's query come first.
 DRIVER_TIMEOUTS: Mapping[str, Mapping[str, int]] = {
@@ -104,11 +108,14 @@ class SQLStore:
     :param url: an SQLAlchemy URL.
     """
 
+    _log = Logger()
+
     def __init__(self, reactor: IReactorFromThreads, url: str) -> None:
         self._reactor = reactor
         self._url = url
         self._engine: Engine | None = None
         self._pulse = Pulse()
+        self._shrinking = False
         # One thread: SQLite has one writer anyway, and writes keep the order they were asked in.
         # It is started by the first use, so that a start that is refused leaves none behind.
         self._pool = ThreadPool(minthreads=0, maxthreads=1, name="database")
@@ -176,11 +183,9 @@ class SQLStore:
 
     def prune_tasks(self, before: float, limit: int) -> Deferred[int]:
         pruned = self._run(taskrows.thd_prune, before, limit)
-        engine = self._engine
-        assert engine is not None
-        # Behind the transaction in the one thread, and before what is asked for next.
-        shrunk = deferToThreadPool(self._reactor, self._pool, _thd_shrink, engine)
-        return pruned.addBoth(lambda result: shrunk.addCallback(lambda _: result))
+        # Behind the transaction in the one thread.
+        self._shrink()
+        return pruned
 
     def use_broker(self, url: str, until: float) -> Deferred[None]:
         return self._run(_thd_locked, taskrows.thd_use_broker, url, until)
@@ -204,6 +209,24 @@ class SQLStore:
         return self._pulse.signs("the database's thread")
 
     # -- inside -----------------------------------------------------------------------
+
+    def _shrink(self) -> None:
+        """Give back to the disk what is free, in small steps, between which others have their turns."""
+        engine = self._engine
+        if self._shrinking or engine is None:
+            return
+        self._shrinking = True
+
+        def done(is_more: bool) -> None:
+            self._shrinking = False
+            if is_more:
+                self._shrink()
+
+        def failed(failure: Failure) -> None:
+            self._shrinking = False
+            self._log.warn("the database can't be made smaller: {problem}", problem=failure.getErrorMessage())
+
+        deferToThreadPool(self._reactor, self._pool, _thd_shrink, engine).addCallbacks(done, failed)
 
     def _ended(self, result: Any) -> Any:
         # The pool's only thread has nothing left to do, so that this does not block.
@@ -309,6 +332,7 @@ def _engine(url: URL) -> Engine:
                 "journal_mode=WAL",
                 "synchronous=FULL",
                 "foreign_keys=ON",
+                f"journal_size_limit={LOG_KEPT}",
             ):
                 cursor.execute(f"PRAGMA {setting}")
 
@@ -375,14 +399,19 @@ def _make_shrinkable(engine: Engine) -> None:
         raw.close()
 
 
-def _thd_shrink(engine: Engine) -> None:
-    """Give some room back to the disk, where the database does not by itself."""
+def _thd_shrink(engine: Engine) -> bool:
+    """Give some room back to the disk, where the database does not by itself; whether there is more."""
     if engine.dialect.name != "sqlite":
-        return
+        return False
     raw = engine.raw_connection()
     try:
-        # Each step of this statement gives one page back, and only a script is stepped to its end.
-        raw.driver_connection.executescript(f"PRAGMA incremental_vacuum({SHRUNK_PAGES})")  # type: ignore[union-attr]
+        driver = cast(sqlite3.Connection, raw.driver_connection)
+        with closing(driver.execute("PRAGMA freelist_count")) as counted:
+            free: int = counted.fetchone()[0]
+        if free:
+            # Each step of this statement gives one page back, and only a script is stepped to its end.
+            driver.executescript(f"PRAGMA incremental_vacuum({SHRUNK_PAGES})")
+        return free > SHRUNK_PAGES
     finally:
         raw.close()
 

@@ -19,7 +19,9 @@ from cyme.gateway.lines import CollectingLine, Line, PublishingLine
 if TYPE_CHECKING:
     from cyme.interfaces import ITaskStore
 
-#: Seconds for which it is stored that results may come, beyond the time for which tasks are kept.
+#: Seconds for which a task may be put off; it is kept for as much longer, and so have results to be awaited.
+PUT_OFF = 7 * 86400.0
+#: Seconds for which it is stored that results may come, beyond the time in which they do.
 SLACK = 3600.0
 #: Seconds that threads get to end.
 CLOSE_WITHIN = 8.0
@@ -45,7 +47,7 @@ class Brokers:
     ) -> None:
         self._reactor = reactor
         self._store = store
-        self._kept = kept
+        self._awaited = kept + PUT_OFF
         self._make_publishing = make_publishing
         self._make_collecting = make_collecting
         self._publishing: dict[str, PublishingLine] = {}
@@ -63,13 +65,13 @@ class Brokers:
 
     def ready(self, broker: str) -> PublishingLine | None:
         """The line to publish to a broker, or None where `prepare` has to come first."""
-        if self._until.get(broker, 0.0) < self._reactor.seconds() + self._kept:
+        if self._until.get(broker, 0.0) < self._reactor.seconds() + self._awaited:
             return None
         return self._publishing.get(broker)
 
     async def prepare(self, broker: str) -> PublishingLine:
         """Store that results may come from a broker, and make its lines."""
-        until = self._reactor.seconds() + self._kept + SLACK
+        until = self._reactor.seconds() + self._awaited + SLACK
         await self._store.use_broker(broker, until)
         self._until[broker] = max(until, self._until.get(broker, 0.0))
         self._collect(broker)

@@ -5,9 +5,11 @@ As in `cyme.remote.lines`, everything here runs in the reactor's thread.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from attrs import define
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
@@ -19,6 +21,7 @@ from cyme.gateway.publishing import Settled
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
 
 #: Seconds within which a broker confirms a message.
 CONFIRM_TIMEOUT = 10.0
@@ -239,6 +242,16 @@ class PublishingLine(Line):
             self.lost(f"it has not confirmed a message within {CONFIRM_TIMEOUT:g} s")
 
 
+@define(eq=False)
+class _Batch:
+    """Results that were taken from the broker and not acknowledged yet."""
+
+    session: ISession
+    answers: list[Answer]
+    stored: Callable[[], None]
+    is_stored: bool = False
+
+
 class CollectingLine(Line):
     """Collects from one broker.
 
@@ -252,11 +265,16 @@ class CollectingLine(Line):
         self._store = store
         self._complained = False
         self._again: set[IDelayedCall] = set()
+        # In the order in which they came.
+        self._batches: deque[_Batch] = deque()
 
     def arrived(
         self, session: ISession, answers: list[Answer], problems: list[str], stored: Callable[[], None]
     ) -> None:
         """See `CollectorListener`."""
+        if session is not self._session:
+            # Whoever comes next gets them again.
+            return
         if problems and not self._complained:
             self._complained = True
             self._log.warn(
@@ -264,29 +282,35 @@ class CollectingLine(Line):
                 broker=redacted(self.url),
                 problem=problems[0],
             )
-        self._write(session, answers, stored)
+        batch = _Batch(session, answers, stored)
+        self._batches.append(batch)
+        self._write(batch)
 
-    def _write(self, session: ISession, answers: list[Answer], stored: Callable[[], None]) -> None:
-        if session is not self._session:
-            # Whoever comes next gets them again.
-            return
+    def _write(self, batch: _Batch) -> None:
+        def written(_: object) -> None:
+            # An acknowledgement counts for all that came before it too, so one batch waits for another.
+            batch.is_stored = True
+            while self._batches and self._batches[0].is_stored:
+                self._batches.popleft().stored()
 
-        def failed(failure: Any) -> None:
+        def failed(failure: Failure) -> None:
+            if batch.session is not self._session:
+                return
             self._log.error(
                 "results can't be stored: {problem}; they wait at the broker",
                 problem=failure.getErrorMessage(),
             )
-            call = self._reactor.callLater(STORE_AGAIN, again)
-            self._again.add(call)
+            self._again.add(self._reactor.callLater(STORE_AGAIN, again))
 
         def again() -> None:
             self._again = {one for one in self._again if one.active()}
-            self._write(session, answers, stored)
+            self._write(batch)
 
-        self._store(answers).addCallbacks(lambda _: stored(), failed)
+        self._store(batch.answers).addCallbacks(written, failed)
 
     def cut(self) -> None:
         for call in self._again:
             if call.active():
                 call.cancel()
         self._again.clear()
+        self._batches.clear()

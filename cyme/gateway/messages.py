@@ -76,8 +76,8 @@ def headers_of(
         "task": kind.task,
         "id": task_id,
         "shadow": None,
-        "eta": _moment(eta),
-        "expires": _moment(expires),
+        "eta": moment(eta),
+        "expires": moment(expires),
         "group": None,
         "group_index": None,
         "retries": 0,
@@ -99,8 +99,15 @@ def properties_of(task_id: str, kind: Kind, reply_to: str) -> dict[str, Any]:
     return {"correlation_id": task_id, "reply_to": reply_to, "delivery_mode": 2}
 
 
-def _moment(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, timezone.utc).isoformat()
+def moment(at: float | None) -> str | None:
+    """A time as Celery has it.
+
+    :raises ValueError: for one that no calendar has.
+    """
+    try:
+        return None if at is None else datetime.fromtimestamp(at, timezone.utc).isoformat()
+    except (OverflowError, OSError) as problem:
+        raise ValueError(str(problem)) from None
 
 
 class IPrepares(Protocol):

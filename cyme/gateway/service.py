@@ -19,7 +19,7 @@ from cyme.gateway.brokers import Brokers
 from cyme.gateway.collecting import Collector
 from cyme.gateway.ledger import Ledger
 from cyme.gateway.lines import CollectingLine, PublishingLine
-from cyme.gateway.messages import RESULTS, Kind, Outgoing, body_of
+from cyme.gateway.messages import RESULTS, Kind, Outgoing, body_of, moment
 from cyme.gateway.publishing import Publisher
 from cyme.gateway.revoking import MOST_REMEMBERED, Revocations
 from cyme.gateway.waiting import RECENT_FOR, Waiting
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 WEEK = 7 * 86400.0
 #: Seconds for which a deduplication id holds.
 DAY = 86400.0
-#: Tasks that may be on their way to brokers and database at the same time.
-MOST_ISSUING = 5000
-#: Seconds between two looks for what has expired, and how many tasks go at once.
-PRUNE_INTERVAL, MOST_PRUNED = 60.0, 200
+#: Tasks that may be on their way to brokers and database at the same time, and bytes of their bodies.
+MOST_ISSUING, MOST_ISSUING_BYTES = 5000, 256 * 1024 * 1024
+#: Seconds between two looks for what has expired, and how many tasks go at once: of the longest results,
+#: 200 held the database up for a second.
+PRUNE_INTERVAL, MOST_PRUNED = 60.0, 50
 #: Seconds that connecting to a broker, or one synchronous call, may take.
 CONNECT_TIMEOUT = 5.0
 
@@ -104,7 +105,7 @@ class Gateway(Service):
         self._ids = TaskIds(branch_id, reactor.seconds, getrandbits)
         self._ledger = Ledger(reactor, store)
         self._waiting = Waiting(reactor, self._ledger.read, min(RECENT_FOR, result_expires))
-        self._issuing = 0
+        self._issuing = self._bytes = 0
         self._none_issuing: list[Deferred[None]] = []
         self._claiming: dict[tuple[str, str], list[Deferred[str]]] = {}
         self._up = False
@@ -175,10 +176,13 @@ class Gateway(Service):
     def queue(self, broker: str, message: TaskMessage) -> Deferred[str]:
         if not self._up:
             return fail(GatewayAway("the branch takes no tasks now: it is starting or stopping"))
-        if self._issuing >= MOST_ISSUING:
-            return fail(GatewayAway(f"{MOST_ISSUING} tasks are being queued already"))
+        if self._issuing >= MOST_ISSUING or self._bytes >= MOST_ISSUING_BYTES:
+            return fail(GatewayAway(f"{self._issuing} tasks are being queued already"))
         try:
             body = body_of(message.args, message.kwargs)
+            for at in (message.eta, message.expires):
+                # In a publisher's thread it would end the connection, with all that is on its way.
+                moment(at)
         except (TypeError, ValueError):
             return fail()
         # Whoever asked may go away, and the task be queued all the same.
@@ -190,7 +194,7 @@ class Gateway(Service):
         if line is not None:
             self._issue(line, self._ids.new(), message, body, answer)
         else:
-            self._begin()
+            self._begin(body)
             prepared = Deferred.fromCoroutine(self._brokers.prepare(broker))
 
             def go_on(line: PublishingLine) -> None:
@@ -199,7 +203,7 @@ class Gateway(Service):
             def failed(failure: Failure) -> None:
                 _answer(answer, self._database(failure))
 
-            prepared.addCallbacks(go_on, failed).addBoth(self._ended)
+            prepared.addCallbacks(go_on, failed).addBoth(lambda _: self._ended(body))
         return answer
 
     def _issue(
@@ -214,12 +218,12 @@ class Gateway(Service):
                 self._waiting.withdrawn(task_id)
                 self._ledger.write(Withdrawn(task_id)).addErrback(lambda _: None)
                 _answer(answer, problem)
-            self._ended(None)
+            self._ended(body)
 
         if line.reachable is False:
             _answer(answer, Failure(line.away()))
             return
-        self._begin()
+        self._begin(body)
         issuing, issued = _Issuing(over), self._issued(task_id, message)
         self._waiting.queued(pending(issued))
         self._write(issued).addBoth(issuing.done)
@@ -256,12 +260,12 @@ class Gateway(Service):
             self._claiming[key].append(answer)
             return
         self._claiming[key] = [answer]
-        self._begin()
+        self._begin(body)
 
         def over(result: Any) -> None:
             for one in self._claiming.pop(key):
                 _answer(one, result)
-            self._ended(None)
+            self._ended(body)
 
         Deferred.fromCoroutine(self._claim_and_queue(broker, message, deduplication_id, body)).addBoth(over)
 
@@ -324,7 +328,12 @@ class Gateway(Service):
         revoked = Outcome(task_id, TaskState.REVOKED, None, now, now + self._result_expires)
         written = self._ledger.write(revoked)
         self._waiting.hear(revoked)
-        await written
+        try:
+            await written
+        except Exception:
+            # It is not revoked after all; what it is, the database says.
+            self._waiting.withdrawn(task_id)
+            self._database(Failure()).raiseException()
         # A result may have come before it.
         status = await self.status(task_id)
         if status.state is TaskState.REVOKED:
@@ -380,11 +389,13 @@ class Gateway(Service):
 
     # -- counting ------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin(self, body: bytes) -> None:
         self._issuing += 1
+        self._bytes += len(body)
 
-    def _ended(self, _: object) -> None:
+    def _ended(self, body: bytes) -> None:
         self._issuing -= 1
+        self._bytes -= len(body)
         if not self._issuing:
             none, self._none_issuing = self._none_issuing, []
             for one in none:

@@ -70,7 +70,11 @@ class TaskBroker:
         """Send what no worker would."""
         with self._connection.channel() as channel:
             producer = Producer(channel, auto_declare=False)
-            for body, content_type in (("{", "application/json"), ("cos", "application/x-python-serialize")):
+            for body, content_type in (
+                ("{", "application/json"),
+                ("cos", "application/x-python-serialize"),
+                ('{"task_id": "\\ud800", "status": "SUCCESS"}', "application/json"),
+            ):
                 producer.publish(
                     body,
                     content_type=content_type,

@@ -11,13 +11,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.errors import BrokerAway, Unroutable
-from cyme.gateway.answers import Answer, read_answer
+from cyme.gateway.answers import MOST_DEPTH, Answer, read_answer
 from cyme.gateway.lines import CONFIRM_TIMEOUT, STORE_AGAIN, CollectingLine, PublishingLine
 from cyme.gateway.messages import Kind, Outgoing, Texts, body_of
 from cyme.queued import TaskState
 from tests.contracts.gateway import MESSAGE
 
 URL = "amqp://me:secret@broker//"
+ID = "01234567-0000-8000-8000-000000000000"
 
 
 class FakeSession:
@@ -173,6 +174,36 @@ class CollectingTests(LineCase):
         self.clock.advance(STORE_AGAIN)
         self.assertEqual(self.stored, ["t1"])
 
+    def test_order(self) -> None:
+        """A batch is not acknowledged before those that came earlier: to AMQP that is one acknowledgement."""
+        self.outcome = lambda: fail(OSError("disk full"))
+        self.arrive("t1")
+        self.outcome = lambda: succeed(None)
+        self.arrive("t2")
+        self.assertEqual(self.stored, [])
+        self.clock.advance(STORE_AGAIN)
+        self.assertEqual(self.stored, ["t1", "t2"])
+
+    def test_lost_while_stored(self) -> None:
+        """What is stored, or is not, after its connection was lost has no consequence."""
+        waiting: list[Deferred[None]] = []
+
+        def outcome() -> Deferred[None]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        self.outcome = outcome
+        self.arrive("t1")
+        self.arrive("t2")
+        self.line.ended(self.sessions[0], "it was reset")
+        self.clock.advance(5.0)
+        self.arrive("t1")
+        waiting[0].callback(None)
+        waiting[1].errback(OSError("disk full"))
+        self.assertEqual((self.stored, self.clock.getDelayedCalls()), ([], []))
+        waiting[2].callback(None)
+        self.assertEqual(self.stored, ["t1"])
+
     def test_lost(self) -> None:
         """A batch of a connection that was lost is not written again: it comes again."""
         self.outcome = lambda: fail(OSError("disk full"))
@@ -193,8 +224,10 @@ class AnswersTests(SynchronousTestCase):
             (b"[]", "application/json"),
             (b"{}", "application/json"),
             (b'{"task_id": 7, "status": "SUCCESS"}', "application/json"),
-            (b'{"task_id": "t", "status": "DONE"}', "application/json"),
-            (b'{"task_id": "t", "status": []}', "application/json"),
+            (b'{"task_id": "t", "status": "SUCCESS"}', "application/json"),
+            (b'{"task_id": "\\ud800", "status": "SUCCESS"}', "application/json"),
+            (f'{{"task_id": "{ID}", "status": "DONE"}}'.encode(), "application/json"),
+            (f'{{"task_id": "{ID}", "status": []}}'.encode(), "application/json"),
             (b"[" * 100_000, "application/json"),
             (b"\x80\x04.", "application/x-python-serialize"),
             (b"{}", None),
@@ -211,12 +244,37 @@ class AnswersTests(SynchronousTestCase):
             ("text", ["Exception", "text"]),
             (None, ["Exception", ""]),
         ):
-            body = {"task_id": "t", "status": "FAILURE", "result": result}
+            body = {"task_id": ID, "status": "FAILURE", "result": result}
             text = read_answer(json.dumps(body).encode(), "application/json").text
             self.assertEqual(
                 json.loads(text or ""),
                 {"result": None, "error": dict(zip(("type", "message"), error, strict=True))},
             )
+
+    def success(self, result: str) -> Any:
+        """What is kept of a result that is this JSON text."""
+        body = f'{{"task_id": "{ID}", "status": "SUCCESS", "result": {result}}}'
+        answer = read_answer(body.encode(), "application/json")
+        self.assertIs(answer.state, TaskState.SUCCESS)
+        text = answer.text or ""
+        self.assertTrue(text.isascii())
+        return json.loads(text, parse_constant=self.fail)
+
+    def test_no_json(self) -> None:
+        """Numbers that Python writes and strict JSON lacks are null."""
+        kept = self.success('[NaN, Infinity, -Infinity, 1e999, 1.5, "NaN", "\\ud800"]')
+        self.assertEqual(kept, {"result": [None, None, None, None, 1.5, "NaN", "\ud800"], "error": None})
+
+    def test_deep(self) -> None:
+        """A result of many levels is kept, one of too many is not: the task has succeeded all the same."""
+        for brackets in (("[", "]"), ('{"a": ', "}")):
+            opened, closed = (bracket * MOST_DEPTH for bracket in brackets)
+            kept = self.success(f"{opened}7{closed}")
+            self.assertIsNone(kept["error"])
+            self.assertIn("7", json.dumps(kept["result"]))
+            kept = self.success(f"[{opened}7{closed}]")
+            self.assertIsNone(kept["result"])
+            self.assertIn("levels", kept["error"]["message"])
 
 
 class TextsTests(SynchronousTestCase):
