@@ -38,8 +38,7 @@ def plan(
     if process is None:
         if desired is None:
             return (CleanUp(name),) if observed.leftovers and now >= history.retry_at else ()
-        held = history.awaits_broker and observed.broker_up is False
-        if desired.is_enabled and now >= history.next_attempt and not held:
+        if desired.is_enabled and not _is_held_back(observed, history, now):
             return (Start(desired),)
         return ()
     if process.phase is Phase.STOPPING:
@@ -70,6 +69,12 @@ def plan(
             return (Stop(name, deaf, failed=True, cause=Reason.DEAF),)
         return _corrections(desired, observed, policy)
     return ()
+
+
+def _is_held_back(observed: Observed, history: History, now: float) -> bool:
+    """Whether how the last life ended forbids a start now."""
+    awaits_broker = history.awaits_broker and observed.broker_up is False
+    return now < history.next_attempt or awaits_broker
 
 
 def silence(process: Process, observed: Observed, now: float, policy: Policy) -> str | None:
@@ -170,8 +175,7 @@ def state_of(
     if process is None:
         if desired is None or not desired.is_enabled:
             return State.DISABLED
-        held = history.awaits_broker and observed.broker_up is False
-        return State.BACKOFF if now < history.next_attempt or held else State.STOPPED
+        return State.BACKOFF if _is_held_back(observed, history, now) else State.STOPPED
     if process.phase is Phase.STOPPING or observed.draining:
         return State.STOPPING
     if observed.broker_up is False:

@@ -22,13 +22,12 @@ from cyme.supervisor.counting import Counting
 from cyme.supervisor.hearing import interrogated, missed
 from cyme.supervisor.questions import ANSWER_TIMEOUT
 from cyme.supervisor.reasons import LINES_READ, ailment_of
-from cyme.supervisor.resolving import brokers_of
+from cyme.supervisor.resolving import brokers_of, limits_of
 from cyme.vitals import Pulse
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-    from cyme.declarations import Instance
     from cyme.interfaces import ICatalogue, IRemoteControl, IWorkers
     from cyme.supervisor.delays import Delays
     from cyme.supervisor.questions import Questions
@@ -140,16 +139,13 @@ class Checks:
         processes = self._workers.processes()
         due: dict[str, list[Desired]] = defaultdict(list)
         for instance in self._catalogue.instances():
-            if instance.name in processes and self._limits_stalls(instance):
+            app = self._catalogue.app(instance.app)
+            if instance.name in processes and app is not None and limits_of(instance, app)[2]:
                 desired = self._world.desired(instance.name)
                 if desired is not None and self._is_due(desired):
                     due[desired.broker].append(desired)
         for broker, asked in due.items():
             self._run(self._round(broker, asked))
-
-    def _limits_stalls(self, instance: Instance) -> bool:
-        app = self._catalogue.app(instance.app)
-        return bool(instance.stall_timeout or (app is not None and app.stall_timeout))
 
     def _is_due(self, desired: Desired) -> bool:
         progress = self._world.track(desired.name).heard.progress

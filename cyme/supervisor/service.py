@@ -374,8 +374,11 @@ class Supervisor(Service):
 
     def _hasten(self, tracked: Tracked) -> None:
         """Bring the deadline of a stop forward, when somebody asked for that meanwhile."""
-        draining, until = tracked.draining, self._world.drain_until(tracked.name)
-        if draining is None or until is None or until >= draining.deadline:
+        draining = tracked.draining
+        if draining is None:
+            return
+        until = self._world.drain_until(tracked.name)
+        if until is None or until >= draining.deadline:
             return
         tracked.draining = evolve(draining, deadline=until)
         process = self._workers.processes().get(tracked.name)
