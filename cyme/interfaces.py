@@ -275,6 +275,14 @@ class IWorkers(Interface):
     ) -> None:
         """Have `ready` called when a worker says that it serves, `ended` when one was reaped."""
 
+    def take_ended() -> tuple[tuple[str, str], ...]:
+        """The processes that have ended since this was asked last: name and incarnation.
+
+        Also those that did so while no branch was there, as far as `adopt` was asked about them
+        and they left a record; of these some may have been told to an earlier life of the branch.
+        An incarnation is what `cyme.holders.incarnation` makes.
+        """
+
     def folders(names: Iterable[str]) -> Deferred[frozenset[str]]:
         """Fire with those of `names` that have a folder in the root folder."""
 
@@ -377,6 +385,16 @@ class IRemoteControl(Interface):
         """Delete a queue and the exchange that Celery names after it; no error if they are gone.
 
         :raises BrokerAway: when the broker can't be reached.
+        """
+
+    def restore(broker: str, holders: Sequence[str]) -> Deferred[int]:
+        """Put back what processes held that live no more, see `cyme.holders`.
+
+        Fires with how many messages that were; 0 where the broker does so itself. Nothing happens
+        to what others hold, and no harm is done by a repetition.
+
+        :param holders: their incarnations, as `IWorkers.take_ended` tells them.
+        :raises BrokerAway: when the broker can't be reached, or refuses.
         """
 
     def reachable(broker: str) -> bool | None:

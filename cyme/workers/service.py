@@ -24,7 +24,7 @@ from cyme.workers.dumps import Dumping
 from cyme.workers.folders import Files, existing, folder_of, remove, sweep
 from cyme.workers.life import Ladder, Life, Subject, begin
 from cyme.workers.logtail import tail
-from cyme.workers.proc import Condition, read_condition, read_stat
+from cyme.workers.proc import Condition, incarnation_of, read_condition, read_ended, read_stat
 from cyme.workers.resources import Usage, measure
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ class _Worker:
     handle: IHandle
     life: Life
     started_at: float
+    incarnation: str | None
     stopping: bool = False
     measured: Resources | None = None
     stopped: list[Deferred[Exit]] = field(factory=list)
@@ -59,6 +60,7 @@ class Workers:
     :param in_thread: runs what blocks; None for the reactor's thread pool.
     :param condition: how a process is, by its pid.
     :param measure: measures the trees of processes, by pid; blocks.
+    :param incarnation: names a living process, by its pid, see `cyme.holders`.
     """
 
     _log = Logger()
@@ -76,6 +78,7 @@ class Workers:
         in_thread: InThread | None = None,
         condition: Callable[[int], Condition | None] = read_condition,
         measure: Callable[[Collection[int]], Mapping[int, Usage]] = measure,
+        incarnation: Callable[[int], str | None] = incarnation_of,
     ) -> None:
         self._clock = reactor
         self._launcher = launcher
@@ -86,9 +89,11 @@ class Workers:
         self._in_thread = in_thread or (lambda run: deferToThreadPool(reactor, reactor.getThreadPool(), run))
         self._dumping = Dumping(reactor, self._in_thread, condition)
         self._measure = measure
+        self._incarnation = incarnation
         self._workers: dict[str, _Worker] = {}
         # Beside it, since it is copied far more often than it changes.
         self._processes: dict[str, Process] = {}
+        self._has_ended: list[tuple[str, str]] = []
         self._is_hurried = False
         self._subscribers: list[tuple[Callable[[str], None], Callable[[str, Exit], None]]] = []
 
@@ -115,6 +120,9 @@ class Workers:
         files = self._files(name)
         handle = self._launcher.find(str(files.record))
         if handle is None:
+            incarnation = read_ended(str(files.record))
+            if incarnation is not None:
+                self._has_ended.append((name, incarnation))
             return False
         fingerprint = _fingerprint_in(handle.identity, name)
         if fingerprint is None:
@@ -158,7 +166,8 @@ class Workers:
             phase=phase,
             adopted=adopted,
         )
-        worker = self._workers[name] = _Worker(name, handle, life, handle.started_at)
+        incarnation = self._incarnation(handle.pid)
+        worker = self._workers[name] = _Worker(name, handle, life, handle.started_at, incarnation)
         ended = handle.when_ended()
         if ended.called:
             # Nobody is called back before this worker is known to whoever started it.
@@ -222,6 +231,8 @@ class Workers:
         # See Note [Process groups] in cyme.workers.handle.
         worker.handle.signal(signals.SIGKILL, group=True)
         worker.handle.release()
+        if worker.incarnation is not None:
+            self._has_ended.append((worker.name, worker.incarnation))
         status, number = how
         now = self._clock.seconds()
         exit = Exit(
@@ -235,6 +246,10 @@ class Workers:
             self._call(ended, worker.name, exit)
         for stopped in worker.stopped:
             stopped.callback(exit)
+
+    def take_ended(self) -> tuple[tuple[str, str], ...]:
+        ended, self._has_ended = self._has_ended, []
+        return tuple(ended)
 
     # -- how they are -----------------------------------------------------------------
 

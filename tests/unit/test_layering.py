@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "faults": frozenset(),
     # The way to a broker is the same for all: `remote.wires`.
     "gateway": frozenset({"brokers", "planning", "queued", "remote", "taskids", "vitals"}),
+    "holders": frozenset(),
     "inflight": frozenset(),
     "interfaces": frozenset({"events", "faults", "limits", "planning", "queued"}),
     "limits": frozenset(),
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "presence": frozenset({"actors"}),
     "queued": frozenset({"planning"}),
     "readers": frozenset({"addresses", "brokers", "targets"}),
-    "remote": frozenset({"brokers", "planning", "vitals"}),
+    "remote": frozenset({"brokers", "holders", "planning", "vitals"}),
     "rootfolder": frozenset({"brokers"}),
     "settings": frozenset({"addresses", "brokers", "readers", "targets"}),
     "stalls": frozenset(),
@@ -60,11 +61,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "targets": frozenset(),
     "taskids": frozenset(),
     "taskrows": frozenset({"models", "queued"}),
-    "tasks": frozenset({"targets"}),
+    "tasks": frozenset({"holders", "targets"}),
     "threads": frozenset({"vitals"}),
     "vitals": frozenset(),
     "watchdog": frozenset({"systemd", "vitals"}),
-    "workers": frozenset({"limits", "planning"}),
+    "workers": frozenset({"holders", "limits", "planning"}),
 }
 
 #: The one place that names concrete classes together.
@@ -76,6 +77,7 @@ WITHOUT: dict[str, frozenset[str]] = {
     "errors": COMMON,
     "planning": frozenset({"interfaces"}),
     # They run inside workers, where nothing else of Cyme is wanted.
+    "holders": COMMON,
     "targets": COMMON,
     "tasks": COMMON,
 }
@@ -96,6 +98,7 @@ LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
 LIBRARY_NOT_IN: dict[str, frozenset[str]] = {
     "declarations": frozenset({"twisted"}),
     "errors": frozenset({"twisted"}),
+    "holders": frozenset({"attrs", "twisted", "zope"}),
     "limits": frozenset({"twisted"}),
     "models": frozenset({"twisted"}),
     "planning": frozenset({"twisted"}),
