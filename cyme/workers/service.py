@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal as signals
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from cyme.interfaces import IHandle, ILauncher, IWorkers
 from cyme.limits import Resources
+from cyme.naming import is_plain_name
 from cyme.planning import Desired, Exit, Process
 from cyme.workers.command import worker_argv, worker_env
 from cyme.workers.dumps import Dumping
@@ -102,7 +103,7 @@ class Workers:
     def adopt(self, names: Iterable[str]) -> Deferred[tuple[str, ...]]:
         return Deferred.fromCoroutine(self._adopt(tuple(names)))
 
-    async def _adopt(self, names: Iterable[str]) -> tuple[str, ...]:
+    async def _adopt(self, names: Sequence[str]) -> tuple[str, ...]:
         adopted = []
         for name in names:
             try:
@@ -110,6 +111,10 @@ class Workers:
                     adopted.append(name)
             except Exception:
                 self._log.failure("{name} can't be adopted", name=name)
+        try:
+            self._has_ended += await self._in_thread(partial(self._read_ended, names))
+        except Exception:
+            self._log.failure("nobody knows which workers ended while no branch was there")
         try:
             await self._in_thread(partial(sweep, self._root))
         except OSError as problem:
@@ -120,9 +125,6 @@ class Workers:
         files = self._files(name)
         handle = self._launcher.find(str(files.record))
         if handle is None:
-            incarnation = read_ended(str(files.record))
-            if incarnation is not None:
-                self._has_ended.append((name, incarnation))
             return False
         fingerprint = _fingerprint_in(handle.identity, name)
         if fingerprint is None:
@@ -246,6 +248,14 @@ class Workers:
             self._call(ended, worker.name, exit)
         for stopped in worker.stopped:
             stopped.callback(exit)
+
+    def _read_ended(self, names: Iterable[str]) -> list[tuple[str, str]]:
+        """The processes of which records are left and that live no more; blocks."""
+        found = []
+        for name in filter(is_plain_name, names):
+            files = self._files(name)
+            found += [(name, read_ended(str(record))) for record in (files.record, files.record_before)]
+        return [(name, incarnation) for name, incarnation in found if incarnation is not None]
 
     def take_ended(self) -> tuple[tuple[str, str], ...]:
         ended, self._has_ended = self._has_ended, []

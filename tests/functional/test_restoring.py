@@ -112,7 +112,7 @@ class LostWorkerTests:
         await self.create("w2", queues=["tasks"])
         # A worker that is stopped obeys neither TERM nor QUIT.
         os.kill(pid, signal.SIGSTOP)
-        await self.ask("DELETE", "/foo/instances/w1/", 204)
+        await self.ask("DELETE", "/foo/instances/w1/")
         await self.seen(2)
         await self.released(place)
         await self.assert_nothing_held()
@@ -161,7 +161,7 @@ class OnEmbeddedTests(OnEmbedded, LostWorkerTests, BranchTestCase):
         await deferToThread(
             lambda: app.send_task("proj.tuned.tell", (str(told), until), queue="dq.w1", priority=7)
         )
-        await eventually(told.exists, 60, "the task's beginning")
+        await eventually(lambda: told.exists() and told.read_text(), 60, "the task's beginning")
         self.kill(details["pid"])
         await eventually(lambda: told.read_text() == "7200\n7200\n", SOON, "its second beginning")
         Path(until).touch()
