@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,17 +140,57 @@ class OnRabbitMQTests(OnRabbitMQ, LostWorkerTests, BranchTestCase):
 class OnEmbeddedTests(OnEmbedded, LostWorkerTests, BranchTestCase):
     """On the embedded Redis, where the branch sees to it."""
 
-    async def assert_nothing_held(self) -> None:
+    async def assert_held(self, number: int) -> None:
+        """Wait until workers hold so many messages."""
+
         def look() -> Any:
             with Connection(self.celery_broker(self.branch)) as connection:
                 client = connection.channel().client
                 return client.hlen("unacked"), client.zcard("unacked_index")
 
-        async def nothing() -> bool:
-            self.assertEqual(await deferToThread(look), (0, 0))
+        async def compare() -> bool:
+            self.assertEqual(await deferToThread(look), (number, number))
             return True
 
-        await eventually(nothing, 10)
+        await eventually(compare, 10)
+
+    async def assert_nothing_held(self) -> None:
+        await self.assert_held(0)
+
+    async def test_not_begun(self) -> None:
+        """Requests that a killed worker had fetched and not begun are made too."""
+        details = await self.create(
+            "w1", queues=["tasks"], pool="threads", arguments="--prefetch-multiplier=10"
+        )
+        place = await self.hold()
+        places = [
+            (await self.ask("POST", f"/foo/queue/tasks/{self.url}/{number}", 202))["uuid"]
+            for number in range(3)
+        ]
+        await self.assert_held(4)
+        self.kill(details["pid"])
+        await eventually(lambda: len(self.target.held) == 2, SOON, "the request's second delivery")
+        await self.released(place)
+        for uuid in places:
+            result = await self.ask("GET", f"/foo/query/{uuid}/wait/?timeout=60")
+            self.assertEqual(result["state"], "SUCCESS", result)
+        await self.assert_nothing_held()
+        self.assertEqual(
+            sorted(each["uri"] for each in self.target.seen), ["/0", "/1", "/2", "/hold", "/hold"]
+        )
+
+    async def test_hang_up(self) -> None:
+        """A worker that SIGHUP made start anew, as the same process, says what it holds."""
+        if not os.path.exists(os.path.join(os.path.dirname(sys.executable), "celery")):
+            self.skipTest("Celery's console script is not installed beside Python")
+        pid = (await self.create("w1", queues=["tasks"]))["pid"]
+        log = Path(self.branch.root, "w1", "worker.log")
+        os.kill(pid, signal.SIGHUP)
+        await eventually(lambda: log.read_text().count(" ready.") == 2, 60, "the second start")
+        place = await self.hold()
+        self.kill(pid)
+        await self.seen(2)
+        await self.released(place)
 
     async def test_own_options(self) -> None:
         """An app's own transport options are in force, and its tasks come back where these want them."""
