@@ -14,6 +14,7 @@ import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import quote, unquote, urlsplit
 
@@ -210,6 +211,7 @@ def _without_userinfo(problem: ValueError, url: str) -> str:
     return "its credentials are odd" if "@" in url else str(problem)
 
 
+@lru_cache(maxsize=1024)
 def _parse_host(hostport: str) -> tuple[str, Address | None]:
     if hostport.startswith("["):
         inner, _, rest = hostport[1:].partition("]")
@@ -292,7 +294,11 @@ def check_url(url: str, allow: Sequence[Rule], deny: Sequence[Rule]) -> None:
     :param deny: what may not be reached; it wins over `allow`.
     :raises TargetRefused: when it is no URL to request, denied, or not allowed.
     """
-    target = parse_url(url)
+    check_target(parse_url(url), allow, deny)
+
+
+def check_target(target: Target, allow: Sequence[Rule], deny: Sequence[Rule]) -> None:
+    """Check a URL that was taken apart; as `check_url` does."""
     if target.address is not None:
         check_address(target.host, str(target.address), allow, deny, target.port)
         return

@@ -35,7 +35,7 @@ from cyme.errors import (
 from cyme.naming import DEFAULT_QUEUE, is_queue_name
 from cyme.planning import consumed
 from cyme.queued import TaskMessage, TaskStatus
-from cyme.targets import Rule, TargetRefused, check_url, parse_rules, parse_url
+from cyme.targets import Rule, TargetRefused, check_target, parse_rules, parse_url
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -57,6 +57,8 @@ REDIRECTS_MOST = 10
 #: How often a request may be begun again, beyond its retries, because a worker died with it.
 MORE_DELIVERIES = 3
 PRIORITY_MOST = 255
+#: Targets' hosts of which it is remembered that they may be requested.
+MOST_PERMITTED = 1000
 
 
 @frozen
@@ -96,6 +98,8 @@ class Tasks:
         self._rules = rules
         self._allow: tuple[Rule, ...] = parse_rules(rules.allow)
         self._deny: tuple[Rule, ...] = parse_rules(rules.deny)
+        # Most requests are for few hosts.
+        self._permitted: set[tuple[str, str, int]] = set()
 
     # -- queueing -----------------------------------------------------------------------
 
@@ -318,10 +322,14 @@ class Tasks:
             target = parse_url(url)
         except TargetRefused as problem:
             raise InvalidTarget(str(problem)) from None
-        try:
-            check_url(url, self._allow, self._deny)
-        except TargetRefused as problem:
-            raise TargetDenied(str(problem)) from None
+        if target.origin not in self._permitted:
+            try:
+                check_target(target, self._allow, self._deny)
+            except TargetRefused as problem:
+                raise TargetDenied(str(problem)) from None
+            if len(self._permitted) >= MOST_PERMITTED:
+                self._permitted.clear()
+            self._permitted.add(target.origin)
         return url if target.userinfo is None and "#" not in url else target.url
 
     def _checked_callback(self, name: str, url: str) -> None:

@@ -224,15 +224,15 @@ class Gateway(Service):
             _answer(answer, Failure(line.away()))
             return
         self._begin(body)
-        issuing, issued = _Issuing(over), self._issued(task_id, message)
+        issuing, issued = _Issuing(over), self._issued(task_id, message, is_new=True)
         self._waiting.queued(pending(issued))
         self._write(issued).addBoth(issuing.done)
         line.publish(self._outgoing(task_id, message, body)).addBoth(issuing.done)
 
-    def _issued(self, task_id: str, message: TaskMessage) -> Issued:
+    def _issued(self, task_id: str, message: TaskMessage, *, is_new: bool) -> Issued:
         now = self._reactor.seconds()
         expires_at = max(now, message.eta or 0.0) + self._kept
-        return Issued(task_id, message.app, message.queue.name, now, expires_at)
+        return Issued(task_id, message.app, message.queue.name, now, expires_at, is_new)
 
     @staticmethod
     def _outgoing(task_id: str, message: TaskMessage, body: bytes) -> Outgoing:
@@ -290,7 +290,7 @@ class Gateway(Service):
         known = await self._ledger.read(task_id)
         if known is None or known.state is TaskState.PENDING:
             assert line is not None
-            await self._write(self._issued(task_id, message))
+            await self._write(self._issued(task_id, message, is_new=False))
             await line.publish(self._outgoing(task_id, message, body))
         await self._write(Confirmed(message.app, deduplication_id, task_id))
         return task_id
