@@ -36,6 +36,8 @@ WEEK = 7 * 86400.0
 DAY = 86400.0
 #: Tasks that may be on their way to brokers and database at the same time, and bytes of their bodies.
 MOST_ISSUING, MOST_ISSUING_BYTES = 5000, 256 * 1024 * 1024
+#: Seconds for which results may wait for others before they are written, where they are fewer than that.
+FEW_WITHIN, FEW = 0.005, 50
 #: Seconds between two looks for what has expired, and how many tasks go at once: of the longest results,
 #: 200 held the database up for a second.
 PRUNE_INTERVAL, MOST_PRUNED = 60.0, 50
@@ -350,7 +352,9 @@ class Gateway(Service):
             Outcome(one.task_id, one.state, one.text, now, until if one.state.is_final else None)
             for one in answers
         ]
-        written = self._ledger.write(*outcomes).addCallback(self._kept_all)
+        # Who waits for one is told now: the database's thread shall not be in the way of that.
+        within = FEW_WITHIN if len(outcomes) < FEW else 0.0
+        written = self._ledger.write(*outcomes, within=within).addCallback(self._kept_all)
         for outcome in outcomes:
             try:
                 self._waiting.hear(outcome)
