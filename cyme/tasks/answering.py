@@ -35,6 +35,8 @@ QUEUES = "cyme.results."
 #: The most characters of a traceback that are sent; the end says more than the beginning.
 TRACEBACK = 65536
 
+#: The longest message, in bytes: half of what a branch reads (`cyme.gateway.answers.LARGEST_ANSWER`).
+LONGEST_TEXT = 16 * 1024 * 1024
 #: Seconds for which a task runs before it is told that it has started.
 STARTED_AFTER = 0.05
 
@@ -200,13 +202,17 @@ def exception_as_json(problem: BaseException) -> dict[str, Any]:
 def as_text(body: dict[str, Any]) -> str:
     """A result's JSON, which any language can read; values that JSON does not know are spelled out.
 
-    The backend of the app may know more of them; a branch's answers are JSON.
+    The backend of the app may know more of them; a branch's answers are JSON. Of a result that is longer
+    than branches take there is the beginning.
     """
     try:
-        return json.dumps(body, default=_spelled, allow_nan=False)
+        text = json.dumps(body, default=_spelled, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         # Keys that are no text, a value that contains itself, not-a-number.
+        text = None
+    if text is None or len(text) > LONGEST_TEXT:
         return json.dumps({**body, "result": {"repr": saferepr(body["result"], 10000)}})
+    return text
 
 
 def _spelled(value: Any) -> Any:

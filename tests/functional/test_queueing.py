@@ -136,7 +136,7 @@ class QueueingTests:
         self.assertEqual(len(self.recorder.requests), 1)
 
     async def test_killed(self: Any) -> None:
-        """What was answered with 202 when the branch is killed is made, and its result is there afterwards."""
+        """What was answered with 202 when the branch is killed is made, and its result is there later."""
         await self.create()
         accepted: dict[str, str] = {}
         enough: Deferred[None] = Deferred()
