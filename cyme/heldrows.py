@@ -36,7 +36,8 @@ def thd_hold(connection: Connection, tasks: Sequence[Held]) -> None:
     there: set[str] = set()
     for some in chunks([one.id for one in tasks]):
         there.update(connection.execute(select(_HELD.c.id).where(_HELD.c.id.in_(some))).scalars())
-    rows = {one.id: _row(one) for one in tasks if one.id not in there}
+    # The first of those with one id holds.
+    rows = {one.id: _row(one) for one in reversed(tasks) if one.id not in there}
     if rows:
         connection.execute(insert(_HELD), list(rows.values()))
 

@@ -220,12 +220,11 @@ class Holding:
         if not due.tasks and not due.settled:
             left_out = inf if due.next_left_out is None else max(due.next_left_out, now + LOOK_AGAIN)
             return min(left_out, inf if due.next_at is None else due.next_at)
-        await self._deal_with(due, apps)
-        return self._reactor.seconds()
+        return self._reactor.seconds() + (0.0 if await self._deal_with(due, apps) else LOOK_AGAIN)
 
-    async def _deal_with(self, due: Due, apps: Mapping[str, str]) -> None:
-        changes = self._unwritten
-        changes += (Released(task_id) for task_id in due.settled)
+    async def _deal_with(self, due: Due, apps: Mapping[str, str]) -> bool:
+        """Do what is to be done with tasks that are due; whether there was anything."""
+        self._unwritten += (Released(task_id) for task_id in due.settled)
         now = self._reactor.seconds()
         by_broker: dict[str, list[Held]] = {}
         without_app: dict[str, list[Held]] = {}
@@ -240,9 +239,18 @@ class Holding:
                 by_broker.setdefault(apps[one.app], []).append(one)
         for app, tasks in without_app.items():
             self._app_is_gone(app, tasks)
+        decided = len(self._unwritten)
+        if decided:
+            # Brokers may take their time.
+            await self._write()
         sending = [Deferred.fromCoroutine(self._send(broker, tasks)) for broker, tasks in by_broker.items()]
-        await DeferredList(sending)
+        outcomes: list[tuple[bool, Any]] = await DeferredList(sending, consumeErrors=True)
+        for _, result in outcomes:
+            if isinstance(result, Failure):
+                self._log.failure("tasks that are due can't be published now", result)
+        decided += len(self._unwritten)
         await self._write()
+        return decided > 0
 
     async def _write(self) -> None:
         await self._ledger.write(*self._unwritten)
@@ -252,12 +260,7 @@ class Holding:
 
     async def _send(self, broker: str, tasks: list[Held]) -> None:
         """Publish tasks; what becomes of each is to be written. Nothing where the broker is not heard yet."""
-        try:
-            line = self._brokers.ready(broker) or await self._brokers.prepare(broker)
-        except Exception:
-            self._log.failure("tasks that are due can't be published now")
-            self._unwritten += (Postponed(one.id, self._reactor.seconds() + AGAIN) for one in tasks)
-            return
+        line = self._brokers.ready(broker) or await self._brokers.prepare(broker)
         if not self._brokers.is_heard(broker):
             return
         sent = [one for one in tasks if one.id not in self._dropped]
