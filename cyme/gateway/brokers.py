@@ -83,6 +83,18 @@ class Brokers:
             line.connect()
         return line
 
+    async def reach(self, broker: str) -> None:
+        """Make sure that a broker can be published to, and that results come from it.
+
+        :raises BrokerAway: when that can't be said.
+        """
+        line = self.ready(broker) or await self.prepare(broker)
+        await line.when_reachable()
+        collecting = self._collecting[broker]
+        # Who publishes over Redis notices only then that the connection is gone.
+        if collecting.reachable is False:
+            raise collecting.away()
+
     def is_heard(self, broker: str) -> bool | None:
         """Whether a broker can be published to, and what had waited there has been collected.
 

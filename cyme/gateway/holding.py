@@ -148,8 +148,7 @@ class Holding:
         :raises BrokerAway: when it can't.
         :raises Exception: any, when it can't be stored.
         """
-        line = self._brokers.ready(broker) or await self._brokers.prepare(broker)
-        await line.when_reachable()
+        await self._brokers.reach(broker)
         assert message.eta is not None
         held = Held(
             id=issued.id,

@@ -229,6 +229,14 @@ class HoldingTests(SynchronousTestCase):
         self.failureResultOf(self.queue(HOUR), BrokerAway)
         self.assertEqual((self.store.put_off, self.store.tasks), ({}, {}))
 
+    def test_results_away(self) -> None:
+        """Also when only the connection for results has noticed it."""
+        self.held()
+        self.are_up = False
+        collector = self.sessions["collector", BROKER]
+        collector.line.ended(collector, "it was reset")
+        self.failureResultOf(self.queue(HOUR), BrokerAway)
+
     def test_broker_silent(self) -> None:
         """A broker that can't be connected to in time is away."""
         self.are_up = False
