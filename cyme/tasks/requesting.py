@@ -13,7 +13,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
 from cyme import __version__, targets
-from cyme.targets import Rule, check_url, parse_rules, parse_url
+from cyme.targets import Rule, check_target, parse_rules, parse_url
 from cyme.tasks.connecting import Deadline, connection
 from cyme.tasks.contents import Content, as_json
 from cyme.tasks.failures import (
@@ -116,7 +116,7 @@ def attempt(request: Mapping[str, Any], options: Mapping[str, Any]) -> Response:
     try:
         outgoing = read_request(request)
         for _ in range(limits.max_redirects + 1):
-            check_url(outgoing.target.url, limits.allow, limits.deny)
+            check_target(outgoing.target, limits.allow, limits.deny)
             answer = _exchange(outgoing, limits, deadline)
             if isinstance(answer, Response):
                 return answer
