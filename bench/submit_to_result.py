@@ -13,11 +13,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median, quantiles
 from typing import Any
@@ -57,6 +59,23 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def serve_target() -> None:
+    """Be that web server; says its port first."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+@contextmanager
+def target_server(children: Children) -> Iterator[str]:
+    """One in a process of its own: the caller's interpreter has one lock."""
+    argv = [sys.executable, os.path.abspath(__file__), "--target"]
+    process = children.start(argv, environment(), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
+    children.stop(process)
+
+
 def ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes = b"") -> Any:
     connection.request(method, path, body, {"Content-Type": "text/plain"})
     answer = connection.getresponse()
@@ -91,13 +110,14 @@ def through_celery(nothing: Any, count: int) -> list[float]:
 def main() -> None:
     options = make_parser(__doc__, runs=5)
     options.add_argument("--count", type=int, default=200, help="requests of each sample (200)")
+    options.add_argument("--target", action="store_true", help="for its own use")
     given = options.parse_args()
+    if given.target:
+        return serve_target()
     report = Report("submit_to_result", given.json)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     with a_broker(given) as broker, Branch(broker) as branch, Children() as children:
-        measure(given, report, broker, branch, children, f"http://127.0.0.1:{server.server_port}/")
-    server.shutdown()
+        with target_server(children) as target:
+            measure(given, report, broker, branch, children, target)
 
 
 def measure(

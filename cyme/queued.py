@@ -96,6 +96,7 @@ class Issued:
     """A task is queued, or about to be.
 
     :ivar expires_at: until when it is kept while nothing is heard of it.
+    :ivar is_new: whether its id was made just now, so that it can't be known already.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Issued:
     queue: str
     created_at: float
     expires_at: float
+    is_new: bool = False
 
 
 @frozen

@@ -14,6 +14,7 @@ import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import quote, unquote, urlsplit
 
@@ -213,6 +214,7 @@ def _without_userinfo(problem: ValueError, url: str) -> str:
     return "its credentials are odd" if "@" in url else str(problem)
 
 
+@lru_cache(maxsize=1024)
 def _parse_host(hostport: str) -> tuple[str, Address | None]:
     """The host in its canonical text, and as an address as it was written."""
     if hostport.startswith("["):
@@ -300,10 +302,7 @@ def check_url(url: str, allow: Sequence[Rule], deny: Sequence[Rule]) -> None:
 
 
 def check_target(target: Target, allow: Sequence[Rule], deny: Sequence[Rule]) -> None:
-    """Check a URL that was taken apart, see `check_url`.
-
-    :raises TargetRefused: when it is denied, or not allowed.
-    """
+    """Check a URL that was taken apart; as `check_url` does."""
     if target.written is not None:
         check_address(target.host, str(target.written), allow, deny, target.port)
         return

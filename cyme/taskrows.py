@@ -45,8 +45,9 @@ _CHANGE_AND_KEEP = _CHANGE.values(expires_at=bindparam("new_expires_at"))
 
 def thd_write(connection: Connection, changes: Sequence[TaskChange]) -> frozenset[str]:
     """See `ITaskStore.write_tasks`."""
+    new_ids = {change.id for change in changes if type(change) is Issued and change.is_new}
     ids = {change.id for change in changes if isinstance(change, Issued | Outcome)}
-    known = _thd_known(connection, ids)
+    known = _thd_known(connection, ids - new_ids)
     unknown: set[str] = set()
     for kind, group in _runs(changes):
         if kind is Issued:

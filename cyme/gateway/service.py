@@ -47,6 +47,8 @@ WEEK = 7 * 86400.0
 DAY = 86400.0
 #: Tasks that may be on their way to brokers and database at the same time, and bytes of their bodies.
 MOST_ISSUING, MOST_ISSUING_BYTES = 5000, 256 * 1024 * 1024
+#: Seconds for which results may wait for others before they are written, where they are fewer than that.
+FEW_WITHIN, FEW = 0.005, 50
 #: Seconds between two looks for what has expired, and how many tasks go at once: of the longest results,
 #: 200 held the database up for a second.
 PRUNE_INTERVAL, MOST_PRUNED = 60.0, 50
@@ -257,7 +259,7 @@ class Gateway(Service):
             _answer(answer, Failure(line.away()))
             return
         self._begin(body)
-        issuing, issued = _Issuing(over), self._issued(task_id, message)
+        issuing, issued = _Issuing(over), self._issued(task_id, message, is_new=True)
         self._waiting.queued(pending(issued))
         self._write(issued).addBoth(issuing.done)
         line.publish(self._outgoing(task_id, message, body)).addBoth(issuing.done)
@@ -265,16 +267,18 @@ class Gateway(Service):
     async def _hold(
         self, broker: str, task_id: str, message: TaskMessage, body: bytes, *more: Confirmed
     ) -> str:
+        """Hold a task, see Note [Held tasks] in `holding`."""
+        issued = self._issued(task_id, message, is_new=not more)
         try:
-            await self._holding.hold(broker, self._issued(task_id, message), message, body, *more)
+            await self._holding.hold(broker, issued, message, body, *more)
         except Exception:
             self._database(Failure()).raiseException()
         return task_id
 
-    def _issued(self, task_id: str, message: TaskMessage) -> Issued:
+    def _issued(self, task_id: str, message: TaskMessage, *, is_new: bool) -> Issued:
         now = self._reactor.seconds()
         expires_at = max(now, message.eta or 0.0) + self._kept
-        return Issued(task_id, message.app, message.queue.name, now, expires_at)
+        return Issued(task_id, message.app, message.queue.name, now, expires_at, is_new)
 
     @staticmethod
     def _outgoing(task_id: str, message: TaskMessage, body: bytes) -> Outgoing:
@@ -338,7 +342,7 @@ class Gateway(Service):
             if is_held:
                 return await self._hold(broker, task_id, message, body, confirmed)
             assert line is not None
-            await self._write(self._issued(task_id, message))
+            await self._write(self._issued(task_id, message, is_new=False))
             await line.publish(self._outgoing(task_id, message, body))
         await self._write(confirmed)
         return task_id
@@ -399,7 +403,9 @@ class Gateway(Service):
             Outcome(one.task_id, one.state, one.text, now, until if one.state.is_final else None)
             for one in answers
         ]
-        written = self._ledger.write(*outcomes).addCallback(self._kept_all)
+        # Who waits for one is told now: the database's thread shall not be in the way of that.
+        within = FEW_WITHIN if len(outcomes) < FEW else 0.0
+        written = self._ledger.write(*outcomes, within=within).addCallback(self._kept_all)
         for outcome in outcomes:
             self._hear(outcome)
         return written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import http.client
 import ssl
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,12 @@ class Limits:
     deny: Sequence[Rule] = ()
 
 
+@functools.lru_cache(maxsize=32)
+def _rules(texts: tuple[str, ...]) -> tuple[Rule, ...]:
+    """The rules of a request: those of its branch, the same for most."""
+    return parse_rules(texts)
+
+
 @dataclass(frozen=True)
 class Response:
     """A response, and what of it is for the one who asked for it."""
@@ -82,8 +89,8 @@ def read_limits(options: Mapping[str, Any]) -> Limits:
             timeout=float(options.get("timeout", Limits.timeout)),
             max_response=int(options.get("max_response", Limits.max_response)),
             max_redirects=int(options.get("max_redirects", Limits.max_redirects)),
-            allow=parse_rules(options.get("allow") or ()),
-            deny=parse_rules(options.get("deny") or ()),
+            allow=_rules(tuple(options.get("allow") or ())),
+            deny=_rules(tuple(options.get("deny") or ())),
         )
     except (TypeError, ValueError) as problem:
         raise InvalidRequest(f"the options of the request can't be read: {problem}") from None

@@ -148,6 +148,13 @@ def make_taskstore_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             await self.store.write_tasks([Confirmed("foo", "d", "t1")])
             self.assertTrue((await self.store.claim_task(claim, 100.0)).is_confirmed)
 
+        async def test_new(self) -> None:
+            """A task with a new id is written, and what comes of it in the same transaction."""
+            new = Issued("t1", "foo", "q", 100.0, 1000.0, is_new=True)
+            done = Outcome("t1", TaskState.SUCCESS, DONE, 101.0, 2000.0)
+            self.assertEqual(await self.store.write_tasks([new, done]), frozenset())
+            self.assertIs((await self.store.read_tasks(["t1"]))["t1"].state, TaskState.SUCCESS)
+
         async def test_revoked(self) -> None:
             """The newest revoked tasks are told."""
             issued = [Issued(f"t{number}", "foo", "q", 100.0, 1000.0) for number in range(4)]
