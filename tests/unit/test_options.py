@@ -181,6 +181,7 @@ class RefusalTests(SynchronousTestCase):
             ("--sup-interval=soon",): "--sup-interval: 'soon' is not a number of seconds of at least 0.1",
             ("--sup-interval=0",): "--sup-interval: '0' is not a number of seconds of at least 0.1",
             ("--sup-interval=nan",): "--sup-interval: 'nan' is not",
+            ("--hold-over=901",): "--hold-over: '901' is not a number of seconds from 0 to 900",
             ("--warm-timeout=-1",): "--warm-timeout: '-1' is not a number of seconds of at least 0",
             ("--warm-timeout=inf",): "--warm-timeout: 'inf' is not",
             ("--loglevel=loud",): "--loglevel: 'loud' is not one of debug, info, warn, error, critical",
