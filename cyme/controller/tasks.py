@@ -129,7 +129,7 @@ class Tasks:
         :param delay: seconds before which it must not be made.
         :param deduplication_id: of requests of the app with one id within a day, only the first is made.
         :param callback: a URL that the result is posted to; `failure_callback`, likewise a failure.
-        :return: fires, once the broker has it, with `{"uuid", "url", "queue", "method", "broker"}`.
+        :return: fires, once it is queued, with `{"uuid", "url", "queue", "method", "broker"}`.
         :raises NoSuchApp, NoSuchQueue: when there is none.
         :raises InvalidTarget: when there can be no request to a URL.
         :raises TargetDenied: when the branch may not have it requested.
@@ -205,7 +205,7 @@ class Tasks:
         :param countdown: seconds before which it must not be run.
         :param eta: a time before which it must not be run, with its zone.
         :param expires: seconds, or a time with its zone, after which it must not be run.
-        :return: fires, once the broker has it, with `{"uuid", "task", "queue", "broker"}`.
+        :return: fires, once it is queued, with `{"uuid", "task", "queue", "broker"}`.
         :raises NoSuchApp, NoSuchQueue: when there is none.
         :raises InvalidParameter: when something can't be.
         :raises Away, Conflict, InvalidDeclaration: see `IGateway.queue`; nothing is queued.

@@ -12,15 +12,20 @@ are waited for side by side; which is done first does not matter, for nobody kno
 - The publish failed: the row is withdrawn, and the caller told that there is no task. A confirm may have
   been lost on its way, then the task runs all the same, and its result is dropped as above.
 
+A task that is put off for long is held here instead, and its 202 says that its message is committed
+with its row, see Note [Held tasks] in `holding`. Killed before the commit, there is neither 202 nor task;
+killed after it, the task goes out when it is due.
+
 So what is written is written in the order in which it became known: a task's row was asked for before
 its message went out, and is committed no later than what comes of it. A state is only ever written over
 one that is not final. A result is acknowledged to its broker after the commit, see Note [Batches] in
 `collecting`; who waits for it hears of it when it arrives, since the broker still has it until then.
 
 A deduplication id is claimed, and committed, before its message goes out, and marked as confirmed
-before the 202. A claim that was never confirmed is taken up by the next request with that id, which
-publishes under the same task id, unless something was heard of the task meanwhile. Between a kill, or a
-lost confirm, and that request the message may so be published twice, which no broker could tell.
+before the 202; for a task that is held, by the transaction that holds it. A claim that was never
+confirmed is taken up by the next request with that id, which publishes under the same task id, unless
+something was heard of the task meanwhile. Between a kill, or a lost confirm, and that request the
+message may so be published twice, which no broker could tell.
 """
 
 from __future__ import annotations

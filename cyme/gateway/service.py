@@ -17,6 +17,7 @@ from cyme.errors import CymeError, GatewayAway, NoSuchTask
 from cyme.gateway.answers import Answer
 from cyme.gateway.brokers import Brokers
 from cyme.gateway.collecting import Collector
+from cyme.gateway.holding import Holding
 from cyme.gateway.ledger import Ledger
 from cyme.gateway.lines import CollectingLine, PublishingLine
 from cyme.gateway.messages import RESULTS, Kind, Outgoing, body_of, moment
@@ -24,7 +25,17 @@ from cyme.gateway.publishing import Publisher
 from cyme.gateway.revoking import MOST_REMEMBERED, Revocations
 from cyme.gateway.waiting import RECENT_FOR, Waiting
 from cyme.interfaces import IGateway
-from cyme.queued import Claim, Confirmed, Issued, Outcome, TaskMessage, TaskState, TaskStatus, Withdrawn
+from cyme.queued import (
+    Claim,
+    Confirmed,
+    Issued,
+    Outcome,
+    Released,
+    TaskMessage,
+    TaskState,
+    TaskStatus,
+    Withdrawn,
+)
 from cyme.taskids import TaskIds, is_of
 
 if TYPE_CHECKING:
@@ -72,6 +83,7 @@ class Gateway(Service):
     :param host: this machine's name.
     :param default_broker: the URL of the broker of apps that name none.
     :param result_expires: seconds for which results are kept.
+    :param hold_over: seconds; a task that is put off for longer is held, see Note [Held tasks] in `holding`.
     :param retry_policy: see `cyme.gateway.lines.Line`.
     :param getrandbits: see `cyme.taskids.TaskIds`.
     :param make_publisher: makes the session of a `PublishingLine` from one URL and the line;
@@ -92,6 +104,7 @@ class Gateway(Service):
         host: str,
         default_broker: Callable[[], str],
         result_expires: float,
+        hold_over: float,
         retry_policy: Callable[[int], float],
         getrandbits: Callable[[int], int],
         make_publisher: Callable[[str, Any], Any] | None = None,
@@ -130,6 +143,19 @@ class Gateway(Service):
                 reactor, url, make_collector or collector, retry_policy, store=self._keep
             ),
         )
+        self._holding = Holding(
+            reactor,
+            store,
+            self._ledger,
+            self._brokers,
+            catalogue,
+            branch_id=branch_id,
+            broker_of=lambda named: named or default_broker(),
+            hold_over=hold_over,
+            kept=self._kept,
+            result_expires=result_expires,
+            hear=self._hear,
+        )
         self._revocations = Revocations(remote, self._brokers_of_apps)
         self._remote = remote
         self._workers = workers
@@ -152,6 +178,7 @@ class Gateway(Service):
         self._workers.subscribe(ready=self._worker_serves, ended=lambda name, exit: None)
         self._catalogue.subscribe(lambda written: self._brokers.retain(self._brokers_of_apps()))
         self._up = True
+        self._holding.start()
         self._pruning.start(PRUNE_INTERVAL).addErrback(
             lambda failure: self._log.failure("expired tasks are not removed any more", failure)
         )
@@ -169,6 +196,7 @@ class Gateway(Service):
             none: Deferred[None] = Deferred()
             self._none_issuing.append(none)
             await none
+        await self._holding.stop()
         self._waiting.close(lambda: GatewayAway("the branch stops"))
         await self._brokers.close()
         await self._ledger.when_idle()
@@ -191,6 +219,11 @@ class Gateway(Service):
         answer: Deferred[str] = Deferred(lambda _: None)
         if message.deduplication_id is not None:
             self._queue_once(broker, message, message.deduplication_id, body, answer)
+            return answer
+        if self._holding.takes(message.eta):
+            self._begin(body)
+            held = Deferred.fromCoroutine(self._hold(broker, self._ids.new(), message, body))
+            held.addBoth(lambda result: _answer(answer, result)).addBoth(lambda _: self._ended(body))
             return answer
         line = self._brokers.ready(broker)
         if line is not None:
@@ -230,6 +263,17 @@ class Gateway(Service):
         self._waiting.queued(pending(issued))
         self._write(issued).addBoth(issuing.done)
         line.publish(self._outgoing(task_id, message, body)).addBoth(issuing.done)
+
+    async def _hold(
+        self, broker: str, task_id: str, message: TaskMessage, body: bytes, *more: Confirmed
+    ) -> str:
+        """Hold a task, see Note [Held tasks] in `holding`."""
+        issued = self._issued(task_id, message, is_new=not more)
+        try:
+            await self._holding.hold(broker, issued, message, body, *more)
+        except Exception:
+            self._database(Failure()).raiseException()
+        return task_id
 
     def _issued(self, task_id: str, message: TaskMessage, *, is_new: bool) -> Issued:
         now = self._reactor.seconds()
@@ -275,13 +319,16 @@ class Gateway(Service):
         self, broker: str, message: TaskMessage, deduplication_id: str, body: bytes
     ) -> str:
         now = self._reactor.seconds()
+        is_held = self._holding.takes(message.eta)
+        # Of one that is put off for days there is no second one before it is made.
+        until = max(now, message.eta or 0.0) + DAY
         wanted = Claim(
-            app=message.app, deduplication_id=deduplication_id, task_id=self._ids.new(), until=now + DAY
+            app=message.app, deduplication_id=deduplication_id, task_id=self._ids.new(), until=until
         )
         line = self._brokers.ready(broker)
         try:
             claim = await self._store.claim_task(wanted, now)
-            if line is None and not claim.is_confirmed:
+            if line is None and not claim.is_confirmed and not is_held:
                 line = await self._brokers.prepare(broker)
         except Exception:
             self._database(Failure()).raiseException()
@@ -289,12 +336,15 @@ class Gateway(Service):
         task_id = claim.task_id
         if claim.is_confirmed:
             return task_id
+        confirmed = Confirmed(message.app, deduplication_id, task_id)
         known = await self._ledger.read(task_id)
         if known is None or known.state is TaskState.PENDING:
+            if is_held:
+                return await self._hold(broker, task_id, message, body, confirmed)
             assert line is not None
             await self._write(self._issued(task_id, message, is_new=False))
             await line.publish(self._outgoing(task_id, message, body))
-        await self._write(Confirmed(message.app, deduplication_id, task_id))
+        await self._write(confirmed)
         return task_id
 
     # -- IGateway: the rest --------------------------------------------------------------------
@@ -328,7 +378,8 @@ class Gateway(Service):
             return status
         now = self._reactor.seconds()
         revoked = Outcome(task_id, TaskState.REVOKED, None, now, now + self._result_expires)
-        written = self._ledger.write(revoked)
+        self._holding.drop(task_id)
+        written = self._ledger.write(revoked, Released(task_id))
         self._waiting.hear(revoked)
         try:
             await written
@@ -356,11 +407,14 @@ class Gateway(Service):
         within = FEW_WITHIN if len(outcomes) < FEW else 0.0
         written = self._ledger.write(*outcomes, within=within).addCallback(self._kept_all)
         for outcome in outcomes:
-            try:
-                self._waiting.hear(outcome)
-            except Exception:
-                self._log.failure("who waits for task {task} can't be told", task=outcome.id)
+            self._hear(outcome)
         return written
+
+    def _hear(self, outcome: Outcome) -> None:
+        try:
+            self._waiting.hear(outcome)
+        except Exception:
+            self._log.failure("who waits for task {task} can't be told", task=outcome.id)
 
     def _kept_all(self, unknown: frozenset[str]) -> None:
         if unknown:
