@@ -47,7 +47,9 @@ WEBHOOK = "cyme.tasks.webhook"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
 #: Seconds for one attempt at a request, unless it says otherwise; and the most.
 REQUEST_WITHIN = 60.0
-TIMEOUT_MOST = 3600.0
+#: A message is acknowledged after its request, and RabbitMQ gives what was not within half an hour to
+#: somebody else (`consumer_timeout`).
+TIMEOUT_MOST = 1500.0
 RETRIES_MOST = 100
 #: The longest that a task may be put off, in seconds.
 DELAY_MOST = 7 * 86_400.0
