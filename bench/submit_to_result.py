@@ -3,7 +3,8 @@
 A real branch with one worker of its own app, and a web server that answers at once. A caller posts to
 `/foo/queue/http://.../` and then asks for `/foo/query/UUID/wait/`, one after the other on a kept
 connection. Beside it, in turn: Celery's own `delay().get()` of a task that does nothing, with the result
-backend `rpc://`, one worker process of the same pool, on the same broker.
+backend `rpc://`, one worker process of the same pool, on the same broker. And, as a second peer without
+a target, the same of a task that makes the same request with urllib3.
 
 Target: at most 2 times Celery's median.
 """
@@ -13,11 +14,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median, quantiles
 from typing import Any
@@ -38,6 +42,13 @@ app.conf.worker_prefetch_multiplier = 1
 @app.task
 def nothing():
     return {"status_code": 200}
+
+@app.task
+def request(url):
+    import urllib3
+    headers = {"Content-Type": "text/plain", "Connection": "close"}
+    answer = urllib3.request("POST", url, body=b"x", headers=headers)
+    return {"status_code": answer.status, "content": answer.data.decode()}
 """
 
 
@@ -55,6 +66,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+
+def serve_target() -> None:
+    """Be that web server; says its port first."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+@contextmanager
+def target_server(children: Children) -> Iterator[str]:
+    """One in a process of its own: the caller's interpreter has one lock."""
+    argv = [sys.executable, os.path.abspath(__file__), "--target"]
+    process = children.start(argv, environment(), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
+    children.stop(process)
 
 
 def ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes = b"") -> Any:
@@ -79,11 +107,11 @@ def through_cyme(connection: http.client.HTTPConnection, target: str, count: int
     return times
 
 
-def through_celery(nothing: Any, count: int) -> list[float]:
+def through_celery(task: Any, arguments: tuple[str, ...], count: int) -> list[float]:
     times = []
     for _ in range(count):
         began = time.perf_counter()
-        nothing.delay().get(timeout=30)
+        task.delay(*arguments).get(timeout=30)
         times.append(1000 * (time.perf_counter() - began))
     return times
 
@@ -91,13 +119,14 @@ def through_celery(nothing: Any, count: int) -> list[float]:
 def main() -> None:
     options = make_parser(__doc__, runs=5)
     options.add_argument("--count", type=int, default=200, help="requests of each sample (200)")
+    options.add_argument("--target", action="store_true", help="for its own use")
     given = options.parse_args()
+    if given.target:
+        return serve_target()
     report = Report("submit_to_result", given.json)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     with a_broker(given) as broker, Branch(broker) as branch, Children() as children:
-        measure(given, report, broker, branch, children, f"http://127.0.0.1:{server.server_port}/")
-    server.shutdown()
+        with target_server(children) as target:
+            measure(given, report, broker, branch, children, target)
 
 
 def measure(
@@ -109,7 +138,7 @@ def measure(
     details = branch.ask("POST", "/foo/instances/?wait=30&queues=foo")
     parts = urlsplit(branch.url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
-    target = f"foo/{target}"
+    path = f"foo/{target}"
     with tempfile.TemporaryDirectory(prefix="cyme-bench-") as folder:
         with open(os.path.join(folder, "bench_peer.py"), "w", encoding="utf-8") as file:
             file.write(PEER)
@@ -118,29 +147,36 @@ def measure(
         children.start([*argv, "--without-gossip", "--without-mingle"], env, cwd=folder)
         os.environ["CELERY_BROKER_URL"] = broker
         sys.path.insert(0, folder)
-        from bench_peer import nothing  # type: ignore[import-not-found]
+        from bench_peer import nothing, request  # type: ignore[import-not-found]
 
-        through_celery(nothing, 20)
-        through_cyme(connection, target, 20)
-        ours: list[list[float]] = []
-        theirs: list[list[float]] = []
+        samples: dict[str, tuple[Callable[[int], list[float]], list[list[float]]]] = {
+            "delay().get() on rpc://": (partial(through_celery, nothing, ()), []),
+            "the same of a task that makes the request": (partial(through_celery, request, (target,)), []),
+            "queue and wait over HTTP": (partial(through_cyme, connection, path), []),
+        }
+        for sample, _ in samples.values():
+            sample(20)
         for _ in range(given.runs):
-            wait_quiet(given.wait_quiet)
-            theirs.append(through_celery(nothing, given.count))
-            wait_quiet(given.wait_quiet)
-            ours.append(through_cyme(connection, target, given.count))
+            for sample, taken in samples.values():
+                wait_quiet(given.wait_quiet)
+                taken.append(sample(given.count))
     assert details["state"] == "running", details
-    for name, those in (("delay().get() on rpc://", theirs), ("queue and wait over HTTP", ours)):
+    for name, (_, those) in samples.items():
         report.row(f"{name}: p50", "ms", [median(one) for one in those])
         report.row(f"{name}: p99", "ms", [quantiles(one, n=100)[98] for one in those])
-    p50 = [median(one) for one in ours]
+    theirs, with_request, p50 = ([median(one) for one in those] for _, those in samples.values())
     report.target(
         "submit to result in hand",
         median(p50),
         "ms",
         beside="delay().get() on rpc://",
-        ratio=median_ratio(p50, [median(one) for one in theirs]),
+        ratio=median_ratio(p50, theirs),
         ratio_at_most=RATIO_TARGET,
+    )
+    report.row(
+        "queue and wait, beside a task that makes the request",
+        "x",
+        [own / theirs for own, theirs in zip(p50, with_request, strict=True)],
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -136,6 +137,7 @@ def transport_of(url: str) -> str:
     return scheme.partition("+")[0].lower() if separator else ""
 
 
+@lru_cache(maxsize=256)
 def redacted(url: str) -> str:
     """The URL with `***` in place of every password, also where it is malformed."""
     return ";".join(map(_redacted, _pieces(url)))

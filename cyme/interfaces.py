@@ -6,7 +6,7 @@ the real one and the fake that unit tests use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cyme.faults import Unreadable
     from cyme.limits import Resources
     from cyme.planning import ConsumedQueue, Desired, Exit, Process, QueueCount
-    from cyme.queued import Claim, TaskChange, TaskMessage, TaskStatus
+    from cyme.queued import Claim, Due, TaskChange, TaskMessage, TaskStatus
 
 
 class IStore(Interface):
@@ -480,6 +480,8 @@ class IGateway(Interface):
     def queue(broker: str, message: TaskMessage) -> Deferred[str]:
         """Queue a task; fires with its id once the broker has it and it is known here for good.
 
+        One that is put off for long is held here: it fires once that is stored, and the broker gets it
+        when it is due, see Note [Held tasks] in `cyme.gateway.holding`.
         An id that was fired survives a kill of the branch, and so does what comes of its task.
         When it fails, no id was issued. Cancelling it changes nothing: the task is queued.
 
@@ -538,8 +540,20 @@ class ITaskStore(Interface):
     def revoked_tasks(limit: int) -> Deferred[tuple[str, ...]]:
         """Fire with the ids of the tasks that are revoked, the newest `limit`."""
 
+    def due_tasks(
+        branch: str, before: float, without: Collection[str], limit: int, size: int
+    ) -> Deferred[Due]:
+        """Fire with tasks that a branch holds and that are due before a time, or when the next one is.
+
+        :param without: apps whose tasks are left out.
+        :param limit: how many tasks there may be.
+        :param size: how many bytes their bodies may have together; a single one may have more.
+        """
+
     def prune_tasks(before: float, limit: int) -> Deferred[int]:
         """Remove what expired before a time: at most `limit` tasks, and as many claims and brokers.
+
+        What is held does not expire.
 
         Fires with how many tasks there were; afterwards gives the room that is free back to the
         disk, step by step, where the database does not by itself.

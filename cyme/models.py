@@ -15,7 +15,7 @@ from math import isfinite
 from sys import intern
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Double, ForeignKey, Integer, String, Text
+from sqlalchemy import BigInteger, Boolean, Double, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.dialects.mysql import LONGTEXT, MEDIUMTEXT
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -189,6 +189,32 @@ class Task(Base):
     created_at: Mapped[float] = mapped_column(Double)
     finished_at: Mapped[float | None] = mapped_column(Double)
     expires_at: Mapped[float] = mapped_column(Double, index=True)
+
+
+class HeldTask(Base):
+    """The message of a task that is put off, until it is due; see `cyme.queued.Held`."""
+
+    __tablename__ = "held_task"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    branch: Mapped[str] = mapped_column(_NAME)
+    app: Mapped[str] = mapped_column(_NAME)
+    due_at: Mapped[float] = mapped_column(Double)
+    expires: Mapped[float | None] = mapped_column(Double)
+    task: Mapped[str] = mapped_column(_TEXT)
+    priority: Mapped[int | None] = mapped_column(Integer)
+    queue: Mapped[str] = mapped_column(_TEXT)
+    exchange: Mapped[str] = mapped_column(_TEXT)
+    exchange_type: Mapped[str] = mapped_column(_TEXT)
+    routing_key: Mapped[str] = mapped_column(_TEXT)
+    options: Mapped[str] = mapped_column(_TEXT)
+    #: Bytes of the body, so that it need not be read to know how much it is.
+    size: Mapped[int] = mapped_column(Integer)
+    body: Mapped[str] = mapped_column(_LONG_TEXT)
+
+
+# With the app, so that those of apps whose broker is away are passed over without reading their rows.
+Index("ix_held_task_due", HeldTask.branch, HeldTask.due_at, HeldTask.app)
 
 
 class Deduplication(Base):

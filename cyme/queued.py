@@ -96,6 +96,7 @@ class Issued:
     """A task is queued, or about to be.
 
     :ivar expires_at: until when it is kept while nothing is heard of it.
+    :ivar is_new: whether its id was made just now, so that it can't be known already.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Issued:
     queue: str
     created_at: float
     expires_at: float
+    is_new: bool = False
 
 
 @frozen
@@ -123,7 +125,7 @@ class Outcome:
 
 @frozen
 class Withdrawn:
-    """A task was not queued after all."""
+    """A task was not queued after all, and is not held."""
 
     id: str
 
@@ -137,7 +139,66 @@ class Confirmed:
     task_id: str
 
 
-TaskChange = Issued | Outcome | Withdrawn | Confirmed
+# -- see Note [Held tasks] in `cyme.gateway.holding` ---------------------------------------------
+
+
+@frozen(kw_only=True)
+class Held:
+    """A task that is put off: its whole message, and when it is to be published.
+
+    :ivar branch: the id of the branch that holds it.
+    :ivar due_at: not before this time, in seconds since the epoch; `expires` as in `TaskMessage`.
+    :ivar body: JSON text in ASCII.
+    """
+
+    id: str
+    branch: str
+    app: str
+    due_at: float
+    queue: ConsumedQueue
+    task: str
+    priority: int | None
+    expires: float | None
+    body: bytes
+
+
+@frozen
+class Postponed:
+    """A task that is held could not be published, and is due again later."""
+
+    id: str
+    due_at: float
+
+
+@frozen
+class Released:
+    """A task is not held any more: it was published, or it never will be.
+
+    :ivar expires_at: until when it is kept at least while nothing is heard of it.
+    """
+
+    id: str
+    expires_at: float = 0.0
+
+
+@frozen(kw_only=True)
+class Due:
+    """Which of the tasks that are held are due.
+
+    :ivar tasks: those of which nothing was heard yet, the soonest first.
+    :ivar settled: the ids of those that are not to be published any more: they were revoked, have begun
+        or have ended, or are no tasks any more.
+    :ivar next_at: when the next one is due, where there is none in `tasks` and `settled`; None for never.
+    :ivar next_left_out: likewise, of those that were left out.
+    """
+
+    tasks: tuple[Held, ...] = ()
+    settled: tuple[str, ...] = ()
+    next_at: float | None = None
+    next_left_out: float | None = None
+
+
+TaskChange = Issued | Outcome | Withdrawn | Confirmed | Held | Postponed | Released
 
 
 @frozen(kw_only=True)

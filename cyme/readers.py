@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from math import isfinite
+from math import inf, isfinite
 from urllib.parse import urlsplit
 
 from cyme.brokers import AMQP, checked, transport_of
@@ -27,16 +27,17 @@ _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-def seconds(least: float) -> Callable[[str], float]:
-    """Make a reader of durations of at least `least` seconds."""
+def seconds(least: float, most: float = inf) -> Callable[[str], float]:
+    """Make a reader of durations of at least `least` and at most `most` seconds."""
+    limits = f"of at least {least:g}" if most == inf else f"from {least:g} to {most:g}"
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not isfinite(value) or value < least:
-            raise ValueError(f"{text!r} is not a number of seconds of at least {least:g}")
+        if not isfinite(value) or not least <= value <= most:
+            raise ValueError(f"{text!r} is not a number of seconds {limits}")
         return value
 
     return read

@@ -217,6 +217,14 @@ OPTIONS: tuple[Option, ...] = (
         " had a result is kept for a week, or as long if that is longer.",
     ),
     Option(
+        "hold-over",
+        None,
+        "60",
+        readers.seconds(0, 900),
+        "Seconds; a queued task that is put off for longer is held in the branch's database until it is due,"
+        " and one that is put off for less by a worker, as a Celery ETA. At most 900.",
+    ),
+    Option(
         "max-request-body",
         None,
         "1M",
@@ -360,6 +368,7 @@ class Settings:
     stall_limit: float
     hang_limit: float
     result_expires: float
+    hold_over: float
     max_request_body: int
     allow_origin: tuple[str, ...]
     allow_target: tuple[str, ...]

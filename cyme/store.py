@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -48,13 +48,13 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from cyme import models, taskrows
+from cyme import heldrows, models, taskrows
 from cyme.declarations import App, Declaration, Instance, Queue, Rollout
 from cyme.errors import CannotStart
 from cyme.events import Event
 from cyme.faults import Unreadable
 from cyme.interfaces import IStore, ITaskStore
-from cyme.queued import Claim, TaskChange, TaskStatus
+from cyme.queued import Claim, Due, TaskChange, TaskStatus
 from cyme.vitals import Pulse
 
 if TYPE_CHECKING:
@@ -180,6 +180,11 @@ class SQLStore:
 
     def revoked_tasks(self, limit: int) -> Deferred[tuple[str, ...]]:
         return self._run(taskrows.thd_revoked, limit)
+
+    def due_tasks(
+        self, branch: str, before: float, without: Collection[str], limit: int, size: int
+    ) -> Deferred[Due]:
+        return self._run(heldrows.thd_due, branch, before, frozenset(without), limit, size)
 
     def prune_tasks(self, before: float, limit: int) -> Deferred[int]:
         pruned = self._run(taskrows.thd_prune, before, limit)

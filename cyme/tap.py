@@ -191,6 +191,7 @@ def _assemble(
         host=host,
         default_broker=lambda: broker,
         result_expires=settings.result_expires,
+        hold_over=settings.hold_over,
         retry_policy=backoffPolicy(initialDelay=0.5, maxDelay=10.0, jitter=random.random),
         getrandbits=random.SystemRandom().getrandbits,
     )

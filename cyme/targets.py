@@ -14,6 +14,7 @@ import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import quote, unquote, urlsplit
 
@@ -89,6 +90,7 @@ class Target:
 
     :ivar host: in lower case, ASCII, without the last dot; an address in its canonical text.
     :ivar address: the host where it is an address.
+    :ivar written: that address as the URL has it, perhaps an IPv4 one as an IPv6 one.
     :ivar selector: path and query as the request line has them.
     :ivar userinfo: `USER:PASSWORD` with its percent signs resolved, or None.
     """
@@ -98,6 +100,7 @@ class Target:
     port: int
     selector: str
     address: Address | None = None
+    written: Address | None = None
     userinfo: str | None = None
 
     @property
@@ -191,7 +194,7 @@ def parse_url(url: str) -> Target:
         # Browsers take it for a slash, so that the host is another one.
         raise TargetRefused("the URL has a backslash in its host")
     userinfo, at, hostport = parts.netloc.rpartition("@")
-    host, address = _parse_host(hostport)
+    host, written = _parse_host(hostport)
     selector = (parts.path or "/") + ("?" + parts.query if "?" in url.partition("#")[0] else "")
     if not selector.startswith("/"):
         raise TargetRefused("the URL's path does not begin with /")
@@ -200,7 +203,8 @@ def parse_url(url: str) -> Target:
         host=host,
         port=port or _PORTS[parts.scheme],
         selector=quote(selector, safe=_AS_IT_IS),
-        address=address,
+        address=None if written is None else canonical(written),
+        written=written,
         userinfo=unquote(userinfo) if at else None,
     )
 
@@ -210,17 +214,19 @@ def _without_userinfo(problem: ValueError, url: str) -> str:
     return "its credentials are odd" if "@" in url else str(problem)
 
 
+@lru_cache(maxsize=1024)
 def _parse_host(hostport: str) -> tuple[str, Address | None]:
+    """The host in its canonical text, and as an address as it was written."""
     if hostport.startswith("["):
         inner, _, rest = hostport[1:].partition("]")
         try:
             # A zone (`%eth0`) means something on one machine only.
             if "%" in inner or rest and not rest.startswith(":"):
                 raise ValueError
-            v6 = canonical(IPv6Address(inner))
+            v6 = IPv6Address(inner)
         except ValueError:
             raise TargetRefused(f"{inner!r} is no IPv6 address") from None
-        return str(v6), v6
+        return str(canonical(v6)), v6
     text = hostport.partition(":")[0]
     if not text:
         raise TargetRefused("the URL names no host")
@@ -292,9 +298,13 @@ def check_url(url: str, allow: Sequence[Rule], deny: Sequence[Rule]) -> None:
     :param deny: what may not be reached; it wins over `allow`.
     :raises TargetRefused: when it is no URL to request, denied, or not allowed.
     """
-    target = parse_url(url)
-    if target.address is not None:
-        check_address(target.host, str(target.address), allow, deny, target.port)
+    check_target(parse_url(url), allow, deny)
+
+
+def check_target(target: Target, allow: Sequence[Rule], deny: Sequence[Rule]) -> None:
+    """Check a URL that was taken apart; as `check_url` does."""
+    if target.written is not None:
+        check_address(target.host, str(target.written), allow, deny, target.port)
         return
     for rule in deny:
         if rule.matches_name(target.host, target.port):

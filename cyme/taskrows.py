@@ -8,13 +8,17 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
-from cyme import models
+from cyme import heldrows, models
+from cyme.heldrows import chunks
 from cyme.queued import (
     FINAL,
     Claim,
     Confirmed,
+    Held,
     Issued,
     Outcome,
+    Postponed,
+    Released,
     TaskChange,
     TaskError,
     TaskState,
@@ -26,8 +30,6 @@ _TASK = cast(Table, models.Task.__table__)
 _CLAIM = cast(Table, models.Deduplication.__table__)
 _SOURCE = cast(Table, models.ResultSource.__table__)
 
-#: Values that one statement may have; SQLite's own limit was 999.
-_AT_ONCE = 500
 _ISSUE = insert(_TASK)
 _CHANGE = (
     update(_TASK)
@@ -43,8 +45,9 @@ _CHANGE_AND_KEEP = _CHANGE.values(expires_at=bindparam("new_expires_at"))
 
 def thd_write(connection: Connection, changes: Sequence[TaskChange]) -> frozenset[str]:
     """See `ITaskStore.write_tasks`."""
+    new_ids = {change.id for change in changes if type(change) is Issued and change.is_new}
     ids = {change.id for change in changes if isinstance(change, Issued | Outcome)}
-    known = _thd_known(connection, ids)
+    known = _thd_known(connection, ids - new_ids)
     unknown: set[str] = set()
     for kind, group in _runs(changes):
         if kind is Issued:
@@ -70,8 +73,15 @@ def thd_write(connection: Connection, changes: Sequence[TaskChange]) -> frozense
         elif kind is Withdrawn:
             gone = [cast(Withdrawn, one).id for one in group]
             known -= set(gone)
-            for some in _chunks(gone):
+            heldrows.thd_remove(connection, gone)
+            for some in chunks(gone):
                 connection.execute(delete(_TASK).where(_TASK.c.id.in_(some)))
+        elif kind is Held:
+            heldrows.thd_hold(connection, cast("list[Held]", group))
+        elif kind is Postponed:
+            heldrows.thd_postpone(connection, cast("list[Postponed]", group))
+        elif kind is Released:
+            heldrows.thd_release(connection, cast("list[Released]", group))
         else:
             for one in cast("list[Confirmed]", group):
                 connection.execute(
@@ -107,7 +117,7 @@ def _thd_change(connection: Connection, outcomes: list[Outcome]) -> None:
 def thd_read(connection: Connection, ids: Sequence[str]) -> Mapping[str, TaskStatus]:
     """See `ITaskStore.read_tasks`."""
     found = {}
-    for some in _chunks(ids):
+    for some in chunks(ids):
         for row in connection.execute(select(_TASK).where(_TASK.c.id.in_(some))).mappings():
             found[row["id"]] = _status(dict(row))
     return found
@@ -152,10 +162,9 @@ def thd_revoked(connection: Connection, limit: int) -> tuple[str, ...]:
 
 def thd_prune(connection: Connection, before: float, limit: int) -> int:
     """See `ITaskStore.prune_tasks`."""
-    gone = (
-        connection.execute(select(_TASK.c.id).where(_TASK.c.expires_at < before).limit(limit)).scalars().all()
-    )
-    for some in _chunks(gone):
+    expired = select(_TASK.c.id).where(_TASK.c.expires_at < before, ~heldrows.IS_HELD).limit(limit)
+    gone = connection.execute(expired).scalars().all()
+    for some in chunks(gone):
         connection.execute(delete(_TASK).where(_TASK.c.id.in_(some)))
     connection.execute(delete(_SOURCE).where(_SOURCE.c.until < before))
     claims = select(_CLAIM.c.app, _CLAIM.c.digest).where(_CLAIM.c.until < before).limit(limit)
@@ -182,7 +191,7 @@ def thd_used_brokers(connection: Connection) -> Mapping[str, float]:
 def _thd_known(connection: Connection, ids: Iterable[str]) -> set[str]:
     """Those of `ids` that have a row."""
     known: set[str] = set()
-    for some in _chunks(list(ids)):
+    for some in chunks(list(ids)):
         known.update(connection.execute(select(_TASK.c.id).where(_TASK.c.id.in_(some))).scalars())
     return known
 
@@ -195,11 +204,6 @@ def _runs(changes: Sequence[TaskChange]) -> list[tuple[type, list[TaskChange]]]:
             runs.append((type(change), []))
         runs[-1][1].append(change)
     return runs
-
-
-def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    for start in range(0, len(ids), _AT_ONCE):
-        yield ids[start : start + _AT_ONCE]
 
 
 def _status(row: Mapping[str, Any]) -> TaskStatus:

@@ -11,7 +11,7 @@ from cyme.api.parameters import Kind, Seconds, Text, Whole
 from cyme.api.problems import InvalidHeader
 
 #: The longest that one attempt may take, that a task may be delayed, and the most retries.
-TIMEOUT_MOST = 3600.0
+TIMEOUT_MOST = 1500.0
 DELAY_MOST = 7 * 86_400.0
 RETRIES_MOST = 100
 

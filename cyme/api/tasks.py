@@ -98,7 +98,7 @@ ROUTES = (
         parameters=PARAMETERS,
         verb=lambda controller, app, task, **given: controller.tasks.send(app, task, **given),
         answer=answers.queued_task,
-        answers=((202, "the broker has it"),),
+        answers=((202, "the broker has it, or the branch until it is due"),),
     ),
     Route(
         paths=("/<app>/query/<uuid>/state/",),

@@ -35,7 +35,7 @@ from cyme.errors import (
 from cyme.naming import DEFAULT_QUEUE, is_queue_name
 from cyme.planning import consumed
 from cyme.queued import TaskMessage, TaskStatus
-from cyme.targets import Rule, TargetRefused, check_url, parse_rules, parse_url
+from cyme.targets import Rule, TargetRefused, check_target, parse_rules, parse_url
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -47,7 +47,9 @@ WEBHOOK = "cyme.tasks.webhook"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"})
 #: Seconds for one attempt at a request, unless it says otherwise; and the most.
 REQUEST_WITHIN = 60.0
-TIMEOUT_MOST = 3600.0
+#: A message is acknowledged after its request, and RabbitMQ gives what was not within half an hour to
+#: somebody else (`consumer_timeout`).
+TIMEOUT_MOST = 1500.0
 RETRIES_MOST = 100
 #: The longest that a task may be put off, in seconds.
 DELAY_MOST = 7 * 86_400.0
@@ -57,6 +59,8 @@ REDIRECTS_MOST = 10
 #: How often a request may be begun again, beyond its retries, because a worker died with it.
 MORE_DELIVERIES = 3
 PRIORITY_MOST = 255
+#: Targets' hosts of which it is remembered that they may be requested.
+MOST_PERMITTED = 1000
 
 
 @frozen
@@ -96,6 +100,8 @@ class Tasks:
         self._rules = rules
         self._allow: tuple[Rule, ...] = parse_rules(rules.allow)
         self._deny: tuple[Rule, ...] = parse_rules(rules.deny)
+        # Most requests are for few hosts.
+        self._permitted: set[tuple[str, str, int]] = set()
 
     # -- queueing -----------------------------------------------------------------------
 
@@ -125,7 +131,7 @@ class Tasks:
         :param delay: seconds before which it must not be made.
         :param deduplication_id: of requests of the app with one id within a day, only the first is made.
         :param callback: a URL that the result is posted to; `failure_callback`, likewise a failure.
-        :return: fires, once the broker has it, with `{"uuid", "url", "queue", "method", "broker"}`.
+        :return: fires, once it is queued, with `{"uuid", "url", "queue", "method", "broker"}`.
         :raises NoSuchApp, NoSuchQueue: when there is none.
         :raises InvalidTarget: when there can be no request to a URL.
         :raises TargetDenied: when the branch may not have it requested.
@@ -201,7 +207,7 @@ class Tasks:
         :param countdown: seconds before which it must not be run.
         :param eta: a time before which it must not be run, with its zone.
         :param expires: seconds, or a time with its zone, after which it must not be run.
-        :return: fires, once the broker has it, with `{"uuid", "task", "queue", "broker"}`.
+        :return: fires, once it is queued, with `{"uuid", "task", "queue", "broker"}`.
         :raises NoSuchApp, NoSuchQueue: when there is none.
         :raises InvalidParameter: when something can't be.
         :raises Away, Conflict, InvalidDeclaration: see `IGateway.queue`; nothing is queued.
@@ -318,10 +324,14 @@ class Tasks:
             target = parse_url(url)
         except TargetRefused as problem:
             raise InvalidTarget(str(problem)) from None
-        try:
-            check_url(url, self._allow, self._deny)
-        except TargetRefused as problem:
-            raise TargetDenied(str(problem)) from None
+        if target.origin not in self._permitted:
+            try:
+                check_target(target, self._allow, self._deny)
+            except TargetRefused as problem:
+                raise TargetDenied(str(problem)) from None
+            if len(self._permitted) >= MOST_PERMITTED:
+                self._permitted.clear()
+            self._permitted.add(target.origin)
         return url if target.userinfo is None and "#" not in url else target.url
 
     def _checked_callback(self, name: str, url: str) -> None:

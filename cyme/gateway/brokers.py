@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PUT_OFF = 7 * 86400.0
 #: Seconds for which it is stored that results may come, beyond the time in which they do.
 SLACK = 3600.0
+#: Seconds after which what had waited at a broker was collected, as far as can be told.
+COLLECTED_WITHIN = 5.0
 #: Seconds that threads get to end.
 CLOSE_WITHIN = 8.0
 
@@ -80,6 +82,30 @@ class Brokers:
             line = self._publishing[broker] = self._make_publishing(broker)
             line.connect()
         return line
+
+    async def reach(self, broker: str) -> None:
+        """Make sure that a broker can be published to, and that results come from it.
+
+        :raises BrokerAway: when that can't be said.
+        """
+        line = self.ready(broker) or await self.prepare(broker)
+        await line.when_reachable()
+        collecting = self._collecting[broker]
+        # Who publishes over Redis notices only then that the connection is gone.
+        if collecting.reachable is False:
+            raise collecting.away()
+
+    def is_heard(self, broker: str) -> bool | None:
+        """Whether a broker can be published to, and what had waited there has been collected.
+
+        None where `prepare` has to come first.
+        """
+        publishing, collecting = self._publishing.get(broker), self._collecting.get(broker)
+        if publishing is None or collecting is None:
+            return None
+        if not (publishing.reachable and collecting.reachable):
+            return False
+        return bool(collecting.reachable_since + COLLECTED_WITHIN <= self._reactor.seconds())
 
     def retain(self, brokers: Iterable[str]) -> None:
         """Let go of the lines that are of no use any more.

@@ -12,15 +12,20 @@ are waited for side by side; which is done first does not matter, for nobody kno
 - The publish failed: the row is withdrawn, and the caller told that there is no task. A confirm may have
   been lost on its way, then the task runs all the same, and its result is dropped as above.
 
+A task that is put off for long is held here instead, and its 202 says that its message is committed
+with its row, see Note [Held tasks] in `holding`. Killed before the commit, there is neither 202 nor task;
+killed after it, the task goes out when it is due.
+
 So what is written is written in the order in which it became known: a task's row was asked for before
 its message went out, and is committed no later than what comes of it. A state is only ever written over
 one that is not final. A result is acknowledged to its broker after the commit, see Note [Batches] in
 `collecting`; who waits for it hears of it when it arrives, since the broker still has it until then.
 
 A deduplication id is claimed, and committed, before its message goes out, and marked as confirmed
-before the 202. A claim that was never confirmed is taken up by the next request with that id, which
-publishes under the same task id, unless something was heard of the task meanwhile. Between a kill, or a
-lost confirm, and that request the message may so be published twice, which no broker could tell.
+before the 202; for a task that is held, by the transaction that holds it. A claim that was never
+confirmed is taken up by the next request with that id, which publishes under the same task id, unless
+something was heard of the task meanwhile. Between a kill, or a lost confirm, and that request the
+message may so be published twice, which no broker could tell.
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from cyme.queued import TaskChange, TaskStatus
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
     from cyme.interfaces import ITaskStore
@@ -54,14 +59,21 @@ class Ledger:
         self._written: list[Deferred[frozenset[str]]] = []
         self._reads: dict[str, list[Deferred[TaskStatus | None]]] = {}
         self._busy = False
+        self._later: IDelayedCall | None = None
         self._idle: list[Deferred[None]] = []
 
-    def write(self, *changes: TaskChange) -> Deferred[frozenset[str]]:
-        """Write changes behind all others; fires with the ids in them of which no task is known."""
+    def write(self, *changes: TaskChange, within: float = 0.0) -> Deferred[frozenset[str]]:
+        """Write changes behind all others; fires with the ids in them of which no task is known.
+
+        :param within: seconds for which they may wait for others, to be written with them.
+        """
         written: Deferred[frozenset[str]] = Deferred()
         self._changes.append(changes)
         self._written.append(written)
-        self._begin()
+        if not within:
+            self._begin()
+        elif not self._busy and self._later is None:
+            self._later = self._reactor.callLater(within, self._begin)
         return written
 
     def read(self, task_id: str) -> Deferred[TaskStatus | None]:
@@ -82,6 +94,9 @@ class Ledger:
 
     def _begin(self) -> None:
         """Begin a round with all that is asked for in this turn of the reactor, unless one is under way."""
+        later, self._later = self._later, None
+        if later is not None and later.active():
+            later.cancel()
         if not self._busy:
             self._busy = True
             self._reactor.callLater(0, self._done, None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import define
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from cyme.brokers import each, redacted
 from cyme.errors import BrokerAway, CymeError
@@ -21,7 +22,6 @@ from cyme.gateway.publishing import Settled
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
 
 #: Seconds within which a broker confirms a message.
 CONFIRM_TIMEOUT = 10.0
@@ -52,6 +52,7 @@ class Line:
     :param make_session: (one URL, listener) -> session that is not started yet.
     :param retry_policy: failures in a row (from 1) -> seconds until the next attempt.
     :ivar reachable: None until that is found out.
+    :ivar reachable_since: when it last became so.
     """
 
     _log = Logger()
@@ -69,6 +70,7 @@ class Line:
         self._make_session = make_session
         self._retry_policy = retry_policy
         self.reachable: bool | None = None
+        self.reachable_since = 0.0
         self.problem = "it is being connected to"
         self._failures = 0
         self._session: Any = None
@@ -131,6 +133,7 @@ class Line:
             return
         self._failures = 0
         self.reachable = True
+        self.reachable_since = self._reactor.seconds()
         self._log.debug("the {purpose} of {broker} serves", purpose=self.purpose, broker=redacted(self.url))
 
     def ended(self, session: ISession, problem: str) -> None:
@@ -181,6 +184,18 @@ class PublishingLine(Line):
         self._unconfirmed: dict[str, tuple[float, Deferred[None]]] = {}
         self._deadline: IDelayedCall | None = None
         self._outgoing: list[Outgoing] = []
+        self._asking: list[Deferred[None]] = []
+
+    def when_reachable(self) -> Deferred[None]:
+        """Fire when the broker can be reached.
+
+        :raises BrokerAway: when it can't, or when that is not known in time.
+        """
+        if self.reachable is not None:
+            return succeed(None) if self.reachable else fail(self.away())
+        found: Deferred[None] = Deferred(self._asking.remove)
+        self._asking.append(found)
+        return found.addTimeout(CONFIRM_TIMEOUT, self._reactor, lambda *_: Failure(self.away()))
 
     def publish(self, message: Outgoing) -> Deferred[None]:
         """Fire when the broker has a message.
@@ -206,6 +221,13 @@ class PublishingLine(Line):
         if self._session is not None:
             self._session.submit([one for one in outgoing if one.task_id in self._unconfirmed])
 
+    def opened(self, session: ISession) -> None:
+        super().opened(session)
+        if session is self._session:
+            asking, self._asking = self._asking, []
+            for one in asking:
+                one.callback(None)
+
     def settled(self, session: ISession, outcomes: list[Settled]) -> None:
         """See `PublisherListener`."""
         for task_id, problem in outcomes:
@@ -217,6 +239,9 @@ class PublishingLine(Line):
             self._deadline = None
         for task_id in list(self._unconfirmed):
             self._settle(task_id, self.away())
+        asking, self._asking = self._asking, []
+        for one in asking:
+            one.errback(self.away())
 
     def _settle(self, task_id: str, problem: CymeError | None) -> None:
         found = self._unconfirmed.pop(task_id, None)

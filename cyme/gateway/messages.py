@@ -33,8 +33,11 @@ _PUBLISH, _MANDATORY = (60, 40), 1
 #: What frames end with.
 _END = b"\xce"
 
+# `json.dumps` makes an encoder for each call that wants anything unusual.
+_encode = json.JSONEncoder(allow_nan=False).encode
 
-@frozen
+
+@frozen(cache_hash=True)
 class Kind:
     """What is alike in messages that share a template."""
 
@@ -64,7 +67,7 @@ def body_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
     :raises TypeError, ValueError: for what is no JSON.
     """
     embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    return json.dumps([list(args), dict(kwargs), embedded], allow_nan=False).encode()
+    return _encode([list(args), dict(kwargs), embedded]).encode()
 
 
 def headers_of(

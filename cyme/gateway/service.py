@@ -17,6 +17,7 @@ from cyme.errors import CymeError, GatewayAway, NoSuchTask
 from cyme.gateway.answers import Answer
 from cyme.gateway.brokers import Brokers
 from cyme.gateway.collecting import Collector
+from cyme.gateway.holding import Holding
 from cyme.gateway.ledger import Ledger
 from cyme.gateway.lines import CollectingLine, PublishingLine
 from cyme.gateway.messages import RESULTS, Kind, Outgoing, body_of, moment
@@ -24,7 +25,17 @@ from cyme.gateway.publishing import Publisher
 from cyme.gateway.revoking import MOST_REMEMBERED, Revocations
 from cyme.gateway.waiting import RECENT_FOR, Waiting
 from cyme.interfaces import IGateway
-from cyme.queued import Claim, Confirmed, Issued, Outcome, TaskMessage, TaskState, TaskStatus, Withdrawn
+from cyme.queued import (
+    Claim,
+    Confirmed,
+    Issued,
+    Outcome,
+    Released,
+    TaskMessage,
+    TaskState,
+    TaskStatus,
+    Withdrawn,
+)
 from cyme.taskids import TaskIds, is_of
 
 if TYPE_CHECKING:
@@ -36,6 +47,8 @@ WEEK = 7 * 86400.0
 DAY = 86400.0
 #: Tasks that may be on their way to brokers and database at the same time, and bytes of their bodies.
 MOST_ISSUING, MOST_ISSUING_BYTES = 5000, 256 * 1024 * 1024
+#: Seconds for which results may wait for others before they are written, where they are fewer than that.
+FEW_WITHIN, FEW = 0.005, 50
 #: Seconds between two looks for what has expired, and how many tasks go at once: of the longest results,
 #: 200 held the database up for a second.
 PRUNE_INTERVAL, MOST_PRUNED = 60.0, 50
@@ -70,6 +83,7 @@ class Gateway(Service):
     :param host: this machine's name.
     :param default_broker: the URL of the broker of apps that name none.
     :param result_expires: seconds for which results are kept.
+    :param hold_over: seconds; a task that is put off for longer is held, see Note [Held tasks] in `holding`.
     :param retry_policy: see `cyme.gateway.lines.Line`.
     :param getrandbits: see `cyme.taskids.TaskIds`.
     :param make_publisher: makes the session of a `PublishingLine` from one URL and the line;
@@ -90,6 +104,7 @@ class Gateway(Service):
         host: str,
         default_broker: Callable[[], str],
         result_expires: float,
+        hold_over: float,
         retry_policy: Callable[[int], float],
         getrandbits: Callable[[int], int],
         make_publisher: Callable[[str, Any], Any] | None = None,
@@ -128,6 +143,19 @@ class Gateway(Service):
                 reactor, url, make_collector or collector, retry_policy, store=self._keep
             ),
         )
+        self._holding = Holding(
+            reactor,
+            store,
+            self._ledger,
+            self._brokers,
+            catalogue,
+            branch_id=branch_id,
+            broker_of=lambda named: named or default_broker(),
+            hold_over=hold_over,
+            kept=self._kept,
+            result_expires=result_expires,
+            hear=self._hear,
+        )
         self._revocations = Revocations(remote, self._brokers_of_apps)
         self._remote = remote
         self._workers = workers
@@ -150,6 +178,7 @@ class Gateway(Service):
         self._workers.subscribe(ready=self._worker_serves, ended=lambda name, exit: None)
         self._catalogue.subscribe(lambda written: self._brokers.retain(self._brokers_of_apps()))
         self._up = True
+        self._holding.start()
         self._pruning.start(PRUNE_INTERVAL).addErrback(
             lambda failure: self._log.failure("expired tasks are not removed any more", failure)
         )
@@ -167,6 +196,7 @@ class Gateway(Service):
             none: Deferred[None] = Deferred()
             self._none_issuing.append(none)
             await none
+        await self._holding.stop()
         self._waiting.close(lambda: GatewayAway("the branch stops"))
         await self._brokers.close()
         await self._ledger.when_idle()
@@ -189,6 +219,11 @@ class Gateway(Service):
         answer: Deferred[str] = Deferred(lambda _: None)
         if message.deduplication_id is not None:
             self._queue_once(broker, message, message.deduplication_id, body, answer)
+            return answer
+        if self._holding.takes(message.eta):
+            self._begin(body)
+            held = Deferred.fromCoroutine(self._hold(broker, self._ids.new(), message, body))
+            held.addBoth(lambda result: _answer(answer, result)).addBoth(lambda _: self._ended(body))
             return answer
         line = self._brokers.ready(broker)
         if line is not None:
@@ -224,15 +259,26 @@ class Gateway(Service):
             _answer(answer, Failure(line.away()))
             return
         self._begin(body)
-        issuing, issued = _Issuing(over), self._issued(task_id, message)
+        issuing, issued = _Issuing(over), self._issued(task_id, message, is_new=True)
         self._waiting.queued(pending(issued))
         self._write(issued).addBoth(issuing.done)
         line.publish(self._outgoing(task_id, message, body)).addBoth(issuing.done)
 
-    def _issued(self, task_id: str, message: TaskMessage) -> Issued:
+    async def _hold(
+        self, broker: str, task_id: str, message: TaskMessage, body: bytes, *more: Confirmed
+    ) -> str:
+        """Hold a task, see Note [Held tasks] in `holding`."""
+        issued = self._issued(task_id, message, is_new=not more)
+        try:
+            await self._holding.hold(broker, issued, message, body, *more)
+        except Exception:
+            self._database(Failure()).raiseException()
+        return task_id
+
+    def _issued(self, task_id: str, message: TaskMessage, *, is_new: bool) -> Issued:
         now = self._reactor.seconds()
         expires_at = max(now, message.eta or 0.0) + self._kept
-        return Issued(task_id, message.app, message.queue.name, now, expires_at)
+        return Issued(task_id, message.app, message.queue.name, now, expires_at, is_new)
 
     @staticmethod
     def _outgoing(task_id: str, message: TaskMessage, body: bytes) -> Outgoing:
@@ -273,13 +319,16 @@ class Gateway(Service):
         self, broker: str, message: TaskMessage, deduplication_id: str, body: bytes
     ) -> str:
         now = self._reactor.seconds()
+        is_held = self._holding.takes(message.eta)
+        # Of one that is put off for days there is no second one before it is made.
+        until = max(now, message.eta or 0.0) + DAY
         wanted = Claim(
-            app=message.app, deduplication_id=deduplication_id, task_id=self._ids.new(), until=now + DAY
+            app=message.app, deduplication_id=deduplication_id, task_id=self._ids.new(), until=until
         )
         line = self._brokers.ready(broker)
         try:
             claim = await self._store.claim_task(wanted, now)
-            if line is None and not claim.is_confirmed:
+            if line is None and not claim.is_confirmed and not is_held:
                 line = await self._brokers.prepare(broker)
         except Exception:
             self._database(Failure()).raiseException()
@@ -287,12 +336,15 @@ class Gateway(Service):
         task_id = claim.task_id
         if claim.is_confirmed:
             return task_id
+        confirmed = Confirmed(message.app, deduplication_id, task_id)
         known = await self._ledger.read(task_id)
         if known is None or known.state is TaskState.PENDING:
+            if is_held:
+                return await self._hold(broker, task_id, message, body, confirmed)
             assert line is not None
-            await self._write(self._issued(task_id, message))
+            await self._write(self._issued(task_id, message, is_new=False))
             await line.publish(self._outgoing(task_id, message, body))
-        await self._write(Confirmed(message.app, deduplication_id, task_id))
+        await self._write(confirmed)
         return task_id
 
     # -- IGateway: the rest --------------------------------------------------------------------
@@ -326,7 +378,8 @@ class Gateway(Service):
             return status
         now = self._reactor.seconds()
         revoked = Outcome(task_id, TaskState.REVOKED, None, now, now + self._result_expires)
-        written = self._ledger.write(revoked)
+        self._holding.drop(task_id)
+        written = self._ledger.write(revoked, Released(task_id))
         self._waiting.hear(revoked)
         try:
             await written
@@ -350,13 +403,18 @@ class Gateway(Service):
             Outcome(one.task_id, one.state, one.text, now, until if one.state.is_final else None)
             for one in answers
         ]
-        written = self._ledger.write(*outcomes).addCallback(self._kept_all)
+        # Who waits for one is told now: the database's thread shall not be in the way of that.
+        within = FEW_WITHIN if len(outcomes) < FEW else 0.0
+        written = self._ledger.write(*outcomes, within=within).addCallback(self._kept_all)
         for outcome in outcomes:
-            try:
-                self._waiting.hear(outcome)
-            except Exception:
-                self._log.failure("who waits for task {task} can't be told", task=outcome.id)
+            self._hear(outcome)
         return written
+
+    def _hear(self, outcome: Outcome) -> None:
+        try:
+            self._waiting.hear(outcome)
+        except Exception:
+            self._log.failure("who waits for task {task} can't be told", task=outcome.id)
 
     def _kept_all(self, unknown: frozenset[str]) -> None:
         if unknown:

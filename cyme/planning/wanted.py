@@ -13,7 +13,7 @@ from cyme.declarations import Queue
 GROWING_POOLS = frozenset({"prefork", "processes"})
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, cache_hash=True)
 class ConsumedQueue:
     """A queue with everything that a worker needs to declare and consume from it.
 

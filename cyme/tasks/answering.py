@@ -8,13 +8,17 @@ Note [Where results pass by]: all ends of a task, in the pool and in the worker'
 through three methods of `celery.backends.base.Backend`, with the request and also when nothing is
 to be stored. Celery's signals are no match: none comes when the app's own backend is away, nor
 for each kind of end. For `STARTED` and `RETRY`, which may get lost, signals do.
+
+Note [Started]: most tasks are over before anybody could ask how they are, and a message for each
+that it has begun would cost as much as its result. So a task that is over within a moment is never
+told to have started. The order of the two does not matter: a branch puts no state over a final one.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from celery import signals, states
@@ -22,6 +26,7 @@ from celery.backends.base import Backend
 from celery.exceptions import TaskRevokedError
 from celery.utils.saferepr import saferepr
 
+from cyme.tasks.alarms import alarms
 from cyme.tasks.callbacks import call_back
 from cyme.tasks.publishing import publish
 
@@ -30,8 +35,14 @@ QUEUES = "cyme.results."
 #: The most characters of a traceback that are sent; the end says more than the beginning.
 TRACEBACK = 65536
 
-#: An attribute of requests that were answered, so that one run has one end.
-_ANSWERED = "_cyme_answered"
+#: The longest message, in bytes: half of what a branch reads (`cyme.gateway.answers.LARGEST_ANSWER`).
+LONGEST_TEXT = 16 * 1024 * 1024
+#: Seconds for which a task runs before it is told that it has started.
+STARTED_AFTER = 0.05
+
+#: An attribute of requests that were answered, so that one run has one end; and of those that run
+#: the alarm that will tell so.
+_ANSWERED, _STARTING = "_cyme_answered", "_cyme_starting"
 _INSTALLED = "_cyme_answers"
 
 
@@ -89,6 +100,7 @@ def install() -> None:
     Backend.mark_as_failure = mark_as_failure
     Backend.mark_as_revoked = mark_as_revoked
     signals.task_prerun.connect(when_started, weak=False)
+    signals.task_postrun.connect(when_over, weak=False)
     signals.task_retry.connect(when_retried, weak=False)
 
 
@@ -99,12 +111,28 @@ def is_rpc(backend: Any) -> bool:
 
 def when_started(sender: Any, task_id: str, **_: object) -> None:
     """Take Celery's signal that a task begins."""
-    who = {"pid": os.getpid(), "hostname": sender.request.hostname}
-    tell(sender.app, task_id, states.STARTED, who, sender.request, sure=False)
+    request = sender.request
+    if reply_to(request) is not None:
+        who = {"pid": os.getpid(), "hostname": request.hostname}
+        told = partial(tell, sender.app, task_id, states.STARTED, who, request, sure=False)
+        # See Note [Started].
+        setattr(request, _STARTING, alarms("started").set(STARTED_AFTER, told))
+
+
+def when_over(sender: Any, **_: object) -> None:
+    """Take Celery's signal that a task is over, however."""
+    _put_off_started(sender.request)
+
+
+def _put_off_started(request: Any) -> None:
+    alarm = getattr(request, _STARTING, None)
+    if alarm is not None:
+        alarm.put_off()
 
 
 def when_retried(sender: Any, request: Any, reason: Any, **_: object) -> None:
     """Take Celery's signal that there will be another attempt."""
+    _put_off_started(request)
     problem = getattr(reason, "exc", None) or reason
     tell(sender.app, request.id, states.RETRY, exception_as_json(problem), request, sure=False)
 
@@ -117,6 +145,7 @@ def answer(app: Any, task_id: str, state: str, result: Any, request: Any, traceb
     """
     if request is None or getattr(request, _ANSWERED, False):
         return request is not None and reply_to(request) is not None
+    _put_off_started(request)
     value = exception_as_json(result) if isinstance(result, BaseException) else result
     told = tell(app, task_id, state, value, request, traceback=traceback)
     call_back(app, task_id, state, value, request)
@@ -173,13 +202,17 @@ def exception_as_json(problem: BaseException) -> dict[str, Any]:
 def as_text(body: dict[str, Any]) -> str:
     """A result's JSON, which any language can read; values that JSON does not know are spelled out.
 
-    The backend of the app may know more of them; a branch's answers are JSON.
+    The backend of the app may know more of them; a branch's answers are JSON. Of a result that is longer
+    than branches take there is the beginning.
     """
     try:
-        return json.dumps(body, default=_spelled, allow_nan=False)
+        text = json.dumps(body, default=_spelled, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         # Keys that are no text, a value that contains itself, not-a-number.
+        text = None
+    if text is None or len(text) > LONGEST_TEXT:
         return json.dumps({**body, "result": {"repr": saferepr(body["result"], 10000)}})
+    return text
 
 
 def _spelled(value: Any) -> Any:

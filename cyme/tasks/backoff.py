@@ -13,7 +13,8 @@ TELLING = frozenset({429, 503})
 #: Seconds before the first repetition, when the target names no time; it doubles each time.
 FIRST = 1.0
 #: Seconds that no wait exceeds, whatever the target says. The message of a task that waits stays
-#: with a worker; over Redis it is delivered again after an hour (failure-modes F19).
+#: with a worker, unacknowledged until the next attempt is over: after half an hour RabbitMQ closes the
+#: worker's channel (failure-modes F12), after an hour Redis delivers it again (F19).
 LONGEST = 900.0
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import urllib3.connection
 
 from cyme.targets import Rule, Target, TargetRefused, check_address
+from cyme.tasks.alarms import Alarm, alarms
 from cyme.tasks.failures import ConnectionFailed, HostNotFound, TimedOut
 
 #: What `socket.getaddrinfo` gives for one address: family, type, protocol, a name, address.
@@ -42,7 +43,7 @@ class Deadline:
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._is_over = False
-        self._timer: threading.Timer | None = None
+        self._alarm: Alarm | None = None
 
     @property
     def is_over(self) -> bool:
@@ -68,10 +69,9 @@ class Deadline:
         own = sock.dup()
         with self._lock:
             self._sockets.append(own)
-            if self._timer is None:
-                self._timer = threading.Timer(max(0.0, self._end - time.monotonic()), self._expire)
-                self._timer.daemon = True
-                self._timer.start()
+            if self._alarm is None:
+                left = max(0.0, self._end - time.monotonic())
+                self._alarm = alarms("deadlines").set(left, self._expire)
 
     def _expire(self) -> None:
         with self._lock:
@@ -85,8 +85,8 @@ class Deadline:
     def close(self) -> None:
         """Watch no more."""
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
+            if self._alarm is not None:
+                self._alarm.put_off()
             for sock in self._sockets:
                 sock.close()
             self._sockets.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import http.client
 import ssl
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
 from cyme import __version__, targets
-from cyme.targets import Rule, check_url, parse_rules, parse_url
+from cyme.targets import Rule, check_target, parse_rules, parse_url
 from cyme.tasks.connecting import Deadline, connection
 from cyme.tasks.contents import Content, as_json
 from cyme.tasks.failures import (
@@ -53,6 +54,12 @@ class Limits:
     deny: Sequence[Rule] = ()
 
 
+@functools.lru_cache(maxsize=32)
+def _rules(texts: tuple[str, ...]) -> tuple[Rule, ...]:
+    """The rules of a request: those of its branch, the same for most."""
+    return parse_rules(texts)
+
+
 @dataclass(frozen=True)
 class Response:
     """A response, and what of it is for the one who asked for it."""
@@ -82,8 +89,8 @@ def read_limits(options: Mapping[str, Any]) -> Limits:
             timeout=float(options.get("timeout", Limits.timeout)),
             max_response=int(options.get("max_response", Limits.max_response)),
             max_redirects=int(options.get("max_redirects", Limits.max_redirects)),
-            allow=parse_rules(options.get("allow") or ()),
-            deny=parse_rules(options.get("deny") or ()),
+            allow=_rules(tuple(options.get("allow") or ())),
+            deny=_rules(tuple(options.get("deny") or ())),
         )
     except (TypeError, ValueError) as problem:
         raise InvalidRequest(f"the options of the request can't be read: {problem}") from None
@@ -116,7 +123,7 @@ def attempt(request: Mapping[str, Any], options: Mapping[str, Any]) -> Response:
     try:
         outgoing = read_request(request)
         for _ in range(limits.max_redirects + 1):
-            check_url(outgoing.target.url, limits.allow, limits.deny)
+            check_target(outgoing.target, limits.allow, limits.deny)
             answer = _exchange(outgoing, limits, deadline)
             if isinstance(answer, Response):
                 return answer

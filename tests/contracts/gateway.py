@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -162,6 +163,16 @@ def make_gateway_tests(fixture: Callable[[TestCase], Deferred[World]]) -> type[T
             await self.gateway.wait(task_id, 30.0)
             status = await self.gateway.revoke(task_id)
             self.assertEqual((status.state, status.result), (TaskState.SUCCESS, 1))
+
+        async def test_put_off(self) -> None:
+            """A task that is put off for long is pending, and is revoked as any other."""
+            eta = time.time() + 3600.0
+            task_id = await self.queue(eta=eta, deduplication_id="later")
+            self.assertEqual(await self.queue(eta=eta, deduplication_id="later"), task_id)
+            self.assertEqual((await self.gateway.status(task_id)).state, TaskState.PENDING)
+            waiting = self.gateway.wait(task_id, 30.0)
+            self.assertEqual((await self.gateway.revoke(task_id)).state, TaskState.REVOKED)
+            self.assertEqual((await waiting).state, TaskState.REVOKED)
 
         async def test_deduplication(self) -> None:
             """Of several with one deduplication id in an app there is one task."""

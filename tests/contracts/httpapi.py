@@ -292,6 +292,7 @@ def make_http_api_tests(
             self.assert_problem(refused, 405, "TRACE")
             for header, value in (
                 ("Cyme-Timeout", "soon"),
+                ("Cyme-Timeout", "1501"),
                 ("Cyme-Retries", "-1"),
                 ("Cyme-Delay", "1e9"),
                 ("Cyme-Deduplication-Id", "a b"),

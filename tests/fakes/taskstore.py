@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -14,8 +14,12 @@ from cyme.interfaces import ITaskStore
 from cyme.queued import (
     Claim,
     Confirmed,
+    Due,
+    Held,
     Issued,
     Outcome,
+    Postponed,
+    Released,
     TaskChange,
     TaskError,
     TaskState,
@@ -37,6 +41,7 @@ class MemoryTaskStore:
         self.tasks: dict[str, tuple[TaskStatus, float]] = {}
         self.claims: dict[tuple[str, str], Claim] = {}
         self.brokers: dict[str, float] = {}
+        self.put_off: dict[str, Held] = {}
         self.batches: list[tuple[TaskChange, ...]] = []
         self.fail_with: Exception | None = None
         self.held: list[tuple[Deferred[Any], Any]] | None = None
@@ -57,6 +62,17 @@ class MemoryTaskStore:
         """Make one change; the id of a task that is not known."""
         if isinstance(change, Withdrawn):
             self.tasks.pop(change.id, None)
+            self.put_off.pop(change.id, None)
+        elif isinstance(change, Held):
+            self.put_off.setdefault(change.id, change)
+        elif isinstance(change, Postponed):
+            if change.id in self.put_off:
+                self.put_off[change.id] = evolve(self.put_off[change.id], due_at=change.due_at)
+        elif isinstance(change, Released):
+            self.put_off.pop(change.id, None)
+            status, expires_at = self.tasks.get(change.id, (None, 0.0))
+            if status is not None and not status.state.is_final:
+                self.tasks[change.id] = (status, max(expires_at, change.expires_at))
         elif isinstance(change, Confirmed):
             key = (change.app, change.deduplication_id)
             if key in self.claims and self.claims[key].task_id == change.task_id:
@@ -103,8 +119,32 @@ class MemoryTaskStore:
         revoked = [one for one, (status, _) in self.tasks.items() if status.state is TaskState.REVOKED]
         return self._answer(tuple(sorted(revoked, reverse=True)[:limit]))
 
+    def due_tasks(
+        self, branch: str, before: float, without: Collection[str], limit: int, size: int
+    ) -> Deferred[Due]:
+        mine = sorted(
+            (one for one in self.put_off.values() if one.branch == branch),
+            key=lambda one: (one.due_at, one.id),
+        )
+        those = [one for one in mine if one.app not in without]
+        found = [one for one in those if one.due_at <= before][:limit]
+        if not found:
+            left_out = [one.due_at for one in mine if one.app in without]
+            next_at = min((one.due_at for one in those), default=None)
+            return self._answer(Due(next_at=next_at, next_left_out=min(left_out, default=None)))
+        pending = [one for one in found if self._is_pending(one.id)]
+        sizes = [sum(len(one.body) for one in pending[: count + 1]) for count in range(len(pending))]
+        tasks = tuple(one for number, one in enumerate(pending) if number == 0 or sizes[number] <= size)
+        return self._answer(
+            Due(tasks=tasks, settled=tuple(one.id for one in found if not self._is_pending(one.id)))
+        )
+
+    def _is_pending(self, task_id: str) -> bool:
+        return task_id in self.tasks and self.tasks[task_id][0].state is TaskState.PENDING
+
     def prune_tasks(self, before: float, limit: int) -> Deferred[int]:
-        gone = [one for one, (_, expires_at) in self.tasks.items() if expires_at < before][:limit]
+        expired = [one for one, (_, expires_at) in self.tasks.items() if expires_at < before]
+        gone = [one for one in expired if one not in self.put_off][:limit]
         for one in gone:
             del self.tasks[one]
         self.claims = {key: one for key, one in self.claims.items() if one.until >= before}

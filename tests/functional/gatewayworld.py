@@ -58,7 +58,11 @@ def make_gateway(
 ) -> Gateway:
     """The gateway of the branch `b1`."""
     apps = apps or Apps(broker)
-    options: dict[str, Any] = {"result_expires": 3600.0, "getrandbits": SystemRandom().getrandbits}
+    options: dict[str, Any] = {
+        "result_expires": 3600.0,
+        "hold_over": 60.0,
+        "getrandbits": SystemRandom().getrandbits,
+    }
     return Gateway(
         reactor,
         store,

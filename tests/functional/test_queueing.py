@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 from urllib.parse import quote
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 
 from tests.functional.branchcase import BranchTestCase
@@ -133,6 +134,34 @@ class QueueingTests:
         self.assertEqual(len(uuids), 1)
         await self.ask("GET", f"/foo/query/{uuids.pop()}/wait/")
         self.assertEqual(len(self.recorder.requests), 1)
+
+    async def test_killed(self: Any) -> None:
+        """What was answered with 202 when the branch is killed is made, and its result is there later."""
+        await self.create()
+        accepted: dict[str, str] = {}
+        enough: Deferred[None] = Deferred()
+
+        async def stream(number: int) -> None:
+            for step in range(1000):
+                name = f"/{number}-{step}"
+                try:
+                    answer = await self.http.post(f"/foo/queue/{self.target}{name}", timeout=20)
+                except Exception:
+                    return
+                self.assertEqual(answer.status, 202, answer.text)
+                accepted[name] = answer.json["uuid"]
+                if len(accepted) >= 25 and not enough.called:
+                    enough.callback(None)
+
+        streams = [Deferred.fromCoroutine(stream(number)) for number in range(5)]
+        await enough
+        await self.branch.kill()
+        await gatherResults(streams)
+        await self.start()
+        for name, task_id in accepted.items():
+            result = await self.ask("GET", f"/foo/query/{task_id}/wait/")
+            self.assertEqual(result["state"], "SUCCESS", (name, result))
+        self.assertLessEqual(set(accepted), {request.target for request in self.recorder.requests})
 
     async def test_without_worker(self: Any) -> None:
         """Without a worker a task waits; what is revoked is not made when one comes."""

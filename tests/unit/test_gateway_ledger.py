@@ -45,6 +45,22 @@ class LedgerTests(SynchronousTestCase):
             self.assertEqual(self.successResultOf(one), frozenset())
         self.assertEqual(self.store.batches, [(issued(0),), (issued(1), issued(2), Withdrawn("t1"))])
 
+    def test_later(self) -> None:
+        """What may wait is written with what may not, or when its time is over."""
+        first = self.ledger.write(issued(0), within=1.0)
+        self.clock.advance(0.9)
+        self.assertNoResult(first)
+        second = self.ledger.write(issued(1))
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(first), self.successResultOf(second))
+        self.assertEqual(self.store.batches, [(issued(0), issued(1))])
+        self.turn()
+        third = self.ledger.write(issued(2), within=1.0)
+        self.clock.advance(1.0)
+        self.turn()
+        self.successResultOf(third)
+        self.assertEqual(self.store.batches[1:], [(issued(2),)])
+
     def test_bound(self) -> None:
         """A transaction has a bound, and the rest follows."""
         self.store.held = []

@@ -78,6 +78,7 @@ class GatewayTests(SynchronousTestCase):
             host="here",
             default_broker=lambda: BROKER,
             result_expires=86400.0,
+            hold_over=60.0,
             retry_policy=lambda failures: 5.0,
             getrandbits=lambda bits: 7,
             make_publisher=lambda url, line: self.made(self.publishers, line),

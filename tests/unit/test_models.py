@@ -155,6 +155,8 @@ class TablesTests(SynchronousTestCase):
                     "instance": f"name app branch broker_id is_enabled queues max_concurrency min_concurrency"
                     f" generation drain_until created_at {parameters} {version}",
                     "task": "id app queue state outcome created_at finished_at expires_at",
+                    "held_task": "id branch app due_at expires task priority queue exchange exchange_type"
+                    " routing_key options size body",
                     "deduplication": "app digest task_id until is_confirmed",
                     "result_source": "digest url until",
                     "rollout": f"app id branch parallel timeout asked_by asked_at waiting under_way done"

@@ -15,6 +15,7 @@ from cyme.targets import (
     TargetRefused,
     canonical,
     check_address,
+    check_target,
     check_url,
     meanings,
     parse_rules,
@@ -68,6 +69,22 @@ def spellings(address: IPv4Address) -> list[str]:
         *(str(address), str(number), hex(number), f"0{number:o}"),
         *(f"0{a:o}.{b}.0x{c:x}.{d}", f"{a}.{number & 0xFFFFFF}", f"{a}.{b}.{number & 0xFFFF}"),
         *(f"[::ffff:{address}]", f"[0:0:0:0:0:ffff:{a:02x}{b:02x}:{c:02x}{d:02x}]"),
+    ]
+
+
+def mapped(address: IPv4Address) -> IPv6Address:
+    """An IPv4 address as IPv6 programs write it (RFC 4291, 2.5.5.2)."""
+    return IPv6Address((0xFFFF << 32) + int(address))
+
+
+def carriers(address: IPv4Address) -> list[str]:
+    """What leads to one IPv4 address through an IPv6 network, in a URL: 6to4, NAT64."""
+    high, low = f"{int(address) >> 16:x}", f"{int(address) & 0xFFFF:x}"
+    return [
+        f"[2002:{high}:{low}::1]",
+        f"[64:ff9b::{address}]",
+        f"[64:ff9b::{high}:{low}]",
+        f"[64:ff9b:1::{address}]",
     ]
 
 
@@ -285,16 +302,42 @@ class CheckTests(SynchronousTestCase):
                 call()
             self.assertIn(expected, str(caught.exception))
 
-    @given(v4 | v6, st.integers(0, 128))
+    @given(v4 | v6 | v4.map(mapped), st.integers(0, 128))
+    @example(mapped(IPv4Address("10.0.0.1")), 0)
+    @example(mapped(IPv4Address("10.0.0.1")), 95)
+    @example(IPv6Address("::1"), 0)
     def test_denied_range(self, address: IPv4Address | IPv6Address, prefix: int) -> None:
         """No spelling of an address gets past a range that has it, whatever is allowed."""
         prefix = min(prefix, address.max_prefixlen)
         bits = address.max_prefixlen - prefix
         network = f"{type(address)(int(address) >> bits << bits)}/{prefix}"
-        hosts = spellings(address) if isinstance(address, IPv4Address) else [f"[{address}]"]
+        hosts = [*spellings(address), *carriers(address)] if address.version == 4 else [f"[{address}]"]
         for host in hosts:
             self.assertFalse(self.allows(f"http://{host}/", ("*", str(address)), (network,)), (host, network))
         self.assertFalse(self.reaches("m", str(address), ("m", str(address)), (network,)))
+
+    def test_mapped(self) -> None:
+        """Ranges of both kinds deny an IPv4 address that is written as an IPv6 one, and its own alone it."""
+        for host, deny, expected in (
+            ("[::ffff:10.0.0.1]", "::/0", False),
+            ("[::ffff:10.0.0.1]", "::ffff:0:0/96", False),
+            ("[::ffff:10.0.0.1]", "10.0.0.0/8", False),
+            ("[::ffff:10.0.0.1]", "fd00::/8", True),
+            ("[::ffff:11.0.0.1]", "10.0.0.0/8", True),
+            ("10.0.0.1", "::/0", True),
+            ("10.0.0.1", "::ffff:0:0/96", False),
+            ("[64:ff9b::10.0.0.1]", "10.0.0.0/8", False),
+            ("[64:ff9b::11.0.0.1]", "10.0.0.0/8", True),
+            ("[2002:a00:1::]", "10.0.0.0/8", False),
+            ("[2002:b00:1::]", "10.0.0.0/8", True),
+        ):
+            self.assertEqual(self.allows(f"http://{host}/", deny=(deny,)), expected, (host, deny))
+
+    def test_target(self) -> None:
+        """A URL that was taken apart is checked as it was written."""
+        target = parse_url("http://[::ffff:10.0.0.1]/")
+        self.assertEqual(target.url, "http://10.0.0.1/")
+        self.assertRaises(TargetRefused, check_target, target, (), parse_rules(["::/0"]))
 
     @given(v4)
     def test_carried(self, address: IPv4Address) -> None:

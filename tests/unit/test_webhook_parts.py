@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from cyme.gateway.answers import LARGEST_ANSWER
 from cyme.targets import TargetRefused, parse_url
-from cyme.tasks.answering import as_text, exception_as_json
+from cyme.tasks.answering import LONGEST_TEXT, as_text, exception_as_json
 from cyme.tasks.backoff import LONGEST, delay, retry_after
 from cyme.tasks.callbacks import callback
 from cyme.tasks.contents import as_json
@@ -200,6 +201,13 @@ class ResultTests(SynchronousTestCase):
         ):
             self.assertEqual(self.result(value), expected)
         self.assertEqual(list(self.result(loop)), ["repr"])  # type: ignore[call-overload]
+
+    def test_too_long(self) -> None:
+        """Of a result that no branch would take there is the beginning."""
+        text = as_text({"status": "SUCCESS", "result": ["x" * LONGEST_TEXT]})
+        self.assertLess(len(text), 20_000)
+        self.assertIn("xxx", json.loads(text)["result"]["repr"])
+        self.assertLess(LONGEST_TEXT, LARGEST_ANSWER)
 
     def test_exceptions(self) -> None:
         """Exceptions are their type, module and arguments."""
