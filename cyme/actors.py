@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import uuid4
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -38,13 +38,15 @@ if TYPE_CHECKING:
 ANSWER_WITHIN = 60.0
 #: The inbox of requests that don't take the bus.
 HERE = ""
+#: The inbox of requests that want no answer; no bus has one of that name.
+NOBODY = "-"
 #: What stands for "any" or "all" where an error names whom a message was for.
 ANYONE = "*"
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def verb(*unlogged: str) -> Callable[[Method], Method]:
+def verb(*unlogged: str, quiet: bool = False) -> Callable[[Method], Method]:
     """Mark a method of an actor as one that others may ask for.
 
     It is called with the name that the request is about (None where it has none) and the
@@ -52,10 +54,12 @@ def verb(*unlogged: str) -> Callable[[Method], Method]:
     one, or `Stored`.
 
     :param unlogged: arguments that the log leaves out.
+    :param quiet: whether the log says nothing of it: what branches ask each other all the time.
     """
 
     def mark(method: Method) -> Method:
         method.unlogged = frozenset(unlogged)  # type: ignore[attr-defined]
+        method.quiet = quiet  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -98,6 +102,7 @@ class Actors:
         self._owned: set[tuple[str, str]] = set()
         self._expecting: dict[str, Callable[[Answer], None]] = {}
         self._waits: set[Deferred[Any]] = set()
+        self._before_answers: Callable[[], Deferred[None] | None] = lambda: None
         self.counts: Counter[str] = Counter()
         self.narrator = Narrator(branch_id)
 
@@ -116,6 +121,13 @@ class Actors:
             self._verbs[actor, name] = method
         if accepts:
             self._bus.accept(actor)
+
+    def before_answers(self, pending: Callable[[], Deferred[None] | None]) -> None:
+        """Have answers of other branches wait for what came before them.
+
+        :param pending: answers with what is to be waited for now, or with None.
+        """
+        self._before_answers = pending
 
     def own(self, actor: str, name: str) -> None:
         """From now on requests for `actor` `name` come to this branch."""
@@ -193,6 +205,60 @@ class Actors:
         """
         request = self._request(actor, None, verb, arguments, self._bus.inbox, timeout)
         return Deferred.fromCoroutine(self._collect(request, timeout))
+
+    def announce(
+        self, actor: str, verb: str, /, *, within: float = ANSWER_WITHIN, **arguments: Any
+    ) -> Deferred[None]:
+        """Tell all live branches, this one included; nobody answers.
+
+        :param within: seconds after which nobody shall hear it any more.
+        :return: fires when the bus has it.
+        :raises BusAway: when it can't be reached.
+        :raises BodyTooLarge: when it is more than the bus carries.
+        """
+        request = self._request(actor, None, verb, arguments, NOBODY, within)
+        try:
+            body = encode(request, self._bus.limit)
+        except CymeError:
+            return fail()
+        return self._bus.to_all(body, expires=within)
+
+    async def survey(
+        self,
+        actor: str,
+        verb: str,
+        /,
+        take: Callable[[str, Any], None],
+        *,
+        timeout: float,
+        **arguments: Any,
+    ) -> None:
+        """Ask whoever is there, known or not; ends after `timeout` seconds.
+
+        :param take: called with the branch's id and its answer, for each that comes; not for errors.
+        :raises BusAway: when the bus can't be reached.
+        """
+        request = self._request(actor, None, verb, arguments, self._bus.inbox, timeout)
+
+        def taken(answer: Answer) -> None:
+            try:
+                result = answer.result()
+            except CymeError as error:
+                self._log.debug("branch {branch} failed: {error}", branch=answer.branch, error=str(error))
+            else:
+                take(answer.branch, result)
+
+        over: Deferred[None] = Deferred()
+        over.addTimeout(timeout, self._clock, onTimeoutCancel=lambda _result, _seconds: None)
+        self._expecting[request.id] = taken
+        try:
+            await self._bus.to_all(encode(request, self._bus.limit), expires=timeout)
+            await self._wait(over)
+        finally:
+            over.addErrback(lambda _: None)
+            del self._expecting[request.id]
+            if not over.called:
+                over.cancel()
 
     def _request(
         self,
@@ -301,6 +367,9 @@ class Actors:
             self._log.debug("an answer of {branch} that nobody waits for", branch=message.branch)
             return
         self.counts["answers"] += 1
+        before = self._before_answers() if message.branch != self._branch_id else None
+        if before is not None:
+            await before
         take(message)
 
     async def _refuse(self, problem: Unreadable) -> None:
@@ -323,9 +392,11 @@ class Actors:
             return
         self.counts["requests"] += 1
         method = self._verbs.get((request.actor, request.verb))
-        arguments = {"name": request.name, **request.arguments}
-        unlogged: frozenset[str] = getattr(method, "unlogged", frozenset())
-        self.narrator.asked(request.actor, request.verb, arguments, unlogged)
+        is_quiet = getattr(method, "quiet", False)
+        if not is_quiet:
+            arguments = {"name": request.name, **request.arguments}
+            unlogged: frozenset[str] = getattr(method, "unlogged", frozenset())
+            self.narrator.asked(request.actor, request.verb, arguments, unlogged)
 
         def work() -> Any:
             if method is None:
@@ -345,7 +416,7 @@ class Actors:
         if isinstance(result, Stored):
             self._run(self._follow(request, result.answer))
         else:
-            await self._answer(request, ok=result)
+            await self._answer(request, ok=result, is_quiet=is_quiet)
 
     async def _follow(self, request: Request, answer: Deferred[Any]) -> None:
         """Answer a request whose work is stored."""
@@ -356,11 +427,18 @@ class Actors:
         else:
             await self._answer(request, ok=result)
 
-    async def _answer(self, request: Request, *, ok: Any = None, nok: dict[str, Any] | None = None) -> None:
-        if nok is None:
+    async def _answer(
+        self,
+        request: Request,
+        *,
+        ok: Any = None,
+        nok: dict[str, Any] | None = None,
+        is_quiet: bool = False,
+    ) -> None:
+        if nok is None and not is_quiet:
             self.narrator.answered(ok)
         left = request.deadline - self._clock.seconds()
-        if left > 0:
+        if left > 0 and request.reply_to != NOBODY:
             answer = Answer(id=request.id, branch=self._branch_id, ok=ok, nok=nok)
             await self._send(request.reply_to, answer, left)
 

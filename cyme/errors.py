@@ -300,6 +300,20 @@ class NoRoute(Away):
         return f"no live branch owns {actor} {name!r}"
 
 
+class BranchAway(Away):
+    """The branch that would have to do it is away.
+
+    :param since: a time in words, or None.
+    """
+
+    def __init__(self, branch: str, since: str | None = None) -> None:
+        super().__init__(branch, since)
+
+    def __str__(self) -> str:
+        branch, since = self.arguments
+        return f"branch {branch!r} is away" + (f" since {since}" if since is not None else "")
+
+
 class NoReply(CymeError):
     """The owner did not answer before the deadline.
 

@@ -14,7 +14,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from cyme.declarations import App, Declaration, Instance, Queue, Rollout
+    from cyme.declarations import App, Declaration, Instance, Queue, Rollout, Version
     from cyme.events import Event
     from cyme.faults import Unreadable
     from cyme.limits import Resources
@@ -138,6 +138,20 @@ class ICatalogue(Interface):
 
     def tombstones(kind: str) -> Sequence[Declaration]:
         """The deleted declarations of a kind, by key."""
+
+    def digest() -> str:
+        """A short text that two catalogues share when they hold the same versions, tombstones included."""
+
+    def versions(
+        after: tuple[str, ...] | None, limit: int
+    ) -> Sequence[tuple[tuple[str, ...], Version]]:
+        """The first `limit` of all that is held, tombstones included: (kind, *key) and version, in order.
+
+        :param after: the (kind, *key) behind which to begin.
+        """
+
+    def held(name: tuple[str, ...]) -> Declaration | None:
+        """What is held under a (kind, *key), perhaps a tombstone."""
 
     def change(
         decide: Callable[[], Iterable[Declaration]],

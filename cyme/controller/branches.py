@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from cyme.errors import NoSuchBranch
 
 if TYPE_CHECKING:
-    from cyme.presence import Presence
+    from cyme.membership import Membership
 
 
 class Branches:
     """Shows the live branches."""
 
-    def __init__(self, presence: Presence) -> None:
+    def __init__(self, presence: Membership) -> None:
         self._presence = presence
 
     def all(self) -> list[str]:

@@ -88,8 +88,11 @@ def instance_details(
     }
 
 
-def lost() -> dict[str, Any]:
-    """The status of an instance whose branch is away: nobody can say how it is."""
+def lost(since: str | None) -> dict[str, Any]:
+    """The status of an instance whose branch is away: nobody can say how it is.
+
+    :param since: when its branch was last known to be there, in words, or None.
+    """
     return {
         "state": "lost",
         "pid": None,
@@ -102,6 +105,6 @@ def lost() -> dict[str, Any]:
         "next_attempt": None,
         "last_exit": None,
         "draining": None,
-        "problems": ["its branch is away"],
+        "problems": ["its branch is away" + (f" since {since}" if since is not None else "")],
         "resources": None,
     }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cyme.actors import Actors
     from cyme.interfaces import ICatalogue, IEvents, IGateway, IRemoteControl, ISupervisor
-    from cyme.presence import Presence
+    from cyme.membership import Membership
 
 
 @implementer(IController)
@@ -42,7 +42,7 @@ class Controller:
         catalogue: ICatalogue,
         supervisor: ISupervisor,
         actors: Actors,
-        presence: Presence,
+        presence: Membership,
         branch_id: str,
         default_broker: Callable[[], str],
         events: IEvents,
@@ -66,7 +66,7 @@ def make_controller(
     catalogue: ICatalogue,
     supervisor: ISupervisor,
     actors: Actors,
-    presence: Presence,
+    presence: Membership,
     branch_id: str,
     default_broker: Callable[[], str],
     events: IEvents,

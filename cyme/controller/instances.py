@@ -27,6 +27,7 @@ from cyme.controller.parameters import (
 )
 from cyme.declarations import Instance
 from cyme.errors import (
+    BranchAway,
     InvalidParameter,
     NameTaken,
     NoRoute,
@@ -40,7 +41,7 @@ from cyme.naming import CONCURRENCY_MOST
 if TYPE_CHECKING:
     from cyme.actors import Actors
     from cyme.interfaces import ICatalogue, ISupervisor
-    from cyme.presence import Presence
+    from cyme.membership import Membership
 
 #: The longest that a request may wait for an effect, in seconds.
 WAIT_MOST = 600.0
@@ -66,7 +67,7 @@ class Instances:
         catalogue: ICatalogue,
         supervisor: ISupervisor,
         actors: Actors,
-        presence: Presence,
+        presence: Membership,
         branch_id: str,
         default_broker: Callable[[], str],
     ) -> None:
@@ -111,7 +112,13 @@ class Instances:
         try:
             return await self._actors.call("Instance", instance.name, "get")
         except NoRoute:
-            return self._details(instance, lost())
+            return self._details(instance, lost(self._away_since(instance.branch)))
+
+    def _away_since(self, branch: str) -> str | None:
+        """Since when a branch to which there is no way is away, in words."""
+        self._presence.finds_nobody(branch)
+        since = self._presence.away_since(branch)
+        return None if since is None else moment(since)
 
     # -- add --------------------------------------------------------------------------------
 
@@ -273,7 +280,7 @@ class Instances:
                 "app": instance.app,
                 "branch": instance.branch,
                 "verdict": "unknown",
-                "reason": "its branch is away",
+                "reason": f"its branch is away since {self._away_since(instance.branch)}",
                 "state": "lost",
             }
 
@@ -364,7 +371,12 @@ class Instances:
         if wait is not None:
             arguments["wait"] = seconds("wait", wait, WAIT_MOST)
             timeout += wait
-        return await self._actors.call("Instance", instance.name, verb, timeout=timeout, **arguments)
+        try:
+            return await self._actors.call("Instance", instance.name, verb, timeout=timeout, **arguments)
+        except NoRoute as nobody:
+            if nobody.arguments != ("Instance", instance.name):
+                raise
+            raise BranchAway(instance.branch, self._away_since(instance.branch)) from None
 
     # -- inside ---------------------------------------------------------------------------------
 
