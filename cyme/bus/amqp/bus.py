@@ -69,9 +69,7 @@ class AMQPBus:
 
     _log = Logger()
 
-    def __init__(
-        self, reactor: Any, url: str, *, name: str, retry_policy: Callable[[int], float]
-    ) -> None:
+    def __init__(self, reactor: Any, url: str, *, name: str, retry_policy: Callable[[int], float]) -> None:
         self._reactor = reactor
         self._addresses = read_addresses(url)
         self._name = name

@@ -412,6 +412,8 @@ class Client(AMQClient):  # type: ignore[misc]
         if self.closed:
             return
         self.closed = True
+        if self._beating.running:
+            self._beating.stop()
         for channel in list(self.channels.values()):
             channel.do_close(reason)
         self.started.fail_if_not_fired(closed_by(reason))
@@ -434,8 +436,6 @@ class Client(AMQClient):  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection has ended."""
-        if self._beating.running:
-            self._beating.stop()
         self._pending = b""
         super().connectionLost(reason)
 
