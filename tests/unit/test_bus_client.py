@@ -155,7 +155,7 @@ class CallTests(ClientCase):
         self.assertEqual(self.successResultOf(second).method.name, "consume-ok")
 
     def test_channel_closed(self) -> None:
-        """A refusal closes the channel: what was asked fails with its words, and so does what is asked later."""
+        """A refusal closes the channel: what was asked, and will be, fails with its words."""
         client, channel, heard = self.open()
         declared = channel.queue_declare(queue="q")
         self.server.say(1, "channel.close", 406, "PRECONDITION_FAILED", 50, 10)

@@ -164,15 +164,17 @@ class AttemptsTests(ConnectionCase):
 
     def test_signs(self) -> None:
         """Each attempt is progress; a bus that is connected and has nothing to send shows nothing."""
-        self.assertEqual(self.bus.signs(), {})
+        self.assertEqual(self.bus.connecting(), {})
         self.server.refuses = True
         self.start()
-        before = self.bus.signs()
+        before = self.bus.connecting()
+        self.assertNotEqual(before, {})
         self.advance(PAUSE)
-        self.assertNotEqual(self.bus.signs(), before)
+        self.assertNotEqual(self.bus.connecting(), before)
+        self.assertEqual(self.bus.signs(), {})
         self.server.refuses = False
         self.advance(PAUSE * 2)
-        self.assertEqual(self.bus.signs(), {})
+        self.assertEqual((self.bus.connecting(), self.bus.signs()), ({}, {}))
         sent = self.bus.to_all(b"hello", expires=5.0)
         before = self.bus.signs()
         self.assertNotEqual(before, {})
