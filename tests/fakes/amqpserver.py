@@ -100,10 +100,10 @@ class FakeServer:
         """Send a method."""
         self.send(method_frame(channel, method_of(name), arguments))
 
-    def deliver(self, body: bytes, *, most: int = 131072) -> None:
-        """Send a message from the inbox."""
-        self.say(1, "basic.deliver", "tag", 1, False, "", "")
-        self.send(b"".join(content_frames(1, SPEC.classes.byname["basic"], {}, body, most)))
+    def deliver(self, body: bytes, *, most: int = 131072, channel: int = 1, consumer: str = "tag") -> None:
+        """Send a message, from the inbox unless another channel and consumer are given."""
+        self.say(channel, "basic.deliver", consumer, 1, False, "", "")
+        self.send(b"".join(content_frames(channel, SPEC.classes.byname["basic"], {}, body, most)))
 
     def live(self) -> None:
         """Send a sign of life."""

@@ -319,6 +319,78 @@ class ConnectedTests(ConnectionCase):
         dropped = [event for event in self.log if "dropped" in formatEvent(event)]
         self.assertEqual(len(dropped), 1)
 
+    def take(self) -> Deferred[None]:
+        """Have the bus accept work and be given some; fire the answer to have it done."""
+        working: Deferred[None] = Deferred()
+
+        def receive(body: bytes) -> Deferred[None]:
+            self.received.append(body)
+            return working
+
+        self.bus._receive = receive
+        self.bus.accept("Instance")
+        self.server.turn()
+        self.server.deliver(b"work", channel=2, consumer="cyme.any.Instance")
+        self.server.turn()
+        self.assertEqual(self.received, [b"work"])
+        self.assertNotIn("basic.ack", self.server.names())
+        return working
+
+    def test_work_done(self) -> None:
+        """Work is acknowledged when it is done."""
+        self.take().callback(None)
+        self.server.turn()
+        self.assertEqual(self.server.said[-1], ("basic.ack", {"delivery-tag": 1, "multiple": False}))
+
+    def test_work_overdue(self) -> None:
+        """Work that is never done is acknowledged in the end, once."""
+        working = self.take()
+        for _ in range(60):
+            self.server.live()
+            self.advance(10.0)
+        self.assertEqual(self.server.names().count("basic.ack"), 1)
+        working.callback(None)
+        self.server.turn()
+        self.assertEqual(self.server.names().count("basic.ack"), 1)
+
+    def test_work_and_stop(self) -> None:
+        """A bus that stops takes no more work, and acknowledges none that it has not handled."""
+        self.take()
+        stopped = self.bus.stop()
+        self.server.deliver(b"more", channel=2, consumer="cyme.any.Instance")
+        self.server.turn()
+        self.successResultOf(stopped)
+        self.assertEqual(self.received, [b"work"])
+        self.assertNotIn("basic.ack", self.server.names())
+
+    def test_work_of_a_lost_connection(self) -> None:
+        """Work that is done after its connection was lost is not acknowledged on the next."""
+        working = self.take()
+        self.lose()
+        self.advance(PAUSE)
+        self.server.deliver(b"other", channel=2, consumer="cyme.any.Instance")
+        working.callback(None)
+        self.server.turn()
+        self.assertEqual(self.server.names().count("basic.ack"), 1)
+
+    def test_malformed_work(self) -> None:
+        """Work that is malformed is acknowledged, so that it never comes again."""
+        self.bus.accept("Instance")
+        self.server.turn()
+        self.patch(self.server.protocol, "body_most", 3)
+        self.server.deliver(b"long", channel=2, consumer="cyme.any.Instance")
+        self.server.turn()
+        self.assertEqual((self.server.names()[-1], self.received), ("basic.ack", []))
+
+    def test_declined_work(self) -> None:
+        """Work that comes before the broker knows that it is declined goes back."""
+        self.bus.accept("Instance")
+        self.server.turn()
+        self.bus.decline("Instance")
+        self.server.deliver(b"work", channel=2, consumer="cyme.any.Instance")
+        self.server.turn()
+        self.assertEqual(self.server.names()[-2:], ["basic.cancel", "basic.reject"])
+
     def test_clumsy_subscriber(self) -> None:
         """A subscriber that fails is logged, and the others are told."""
 
