@@ -249,16 +249,15 @@ class Actors:
                 take(answer.branch, result)
 
         over: Deferred[None] = Deferred()
-        over.addTimeout(timeout, self._clock, onTimeoutCancel=lambda _result, _seconds: None)
+        limit = self._clock.callLater(timeout, over.callback, None)
         self._expecting[request.id] = taken
         try:
             await self._bus.to_all(encode(request, self._bus.limit), expires=timeout)
             await self._wait(over)
         finally:
-            over.addErrback(lambda _: None)
             del self._expecting[request.id]
-            if not over.called:
-                over.cancel()
+            if limit.active():
+                limit.cancel()
 
     def _request(
         self,

@@ -63,6 +63,14 @@ class Startable(Protocol):
     def stop(self) -> Deferred[None]: ...
 
 
+class Meeting(Protocol):
+    """What is used of `cyme.membership.Membership`."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> Deferred[None]: ...
+
+
 class Listening(Protocol):
     """What is used of `cyme.presence.Presence`."""
 
@@ -88,6 +96,7 @@ class Parts:
     rolling: IService
     gateway: IService
     actors: Startable
+    membership: Meeting
     presence: Listening
     site: IProtocolFactory
     stall_watch: IService
@@ -281,6 +290,8 @@ class Branch(Service):
         await parts.catalogue.load()
         self._begun.add("actors")
         await parts.actors.start()
+        self._begun.add("membership")
+        parts.membership.start()
         if self._port is not None:
             _resume(self._port)
             self._vitals.watch(_signs_of_port(self._reactor, self._port), PORT_LIMIT)
@@ -349,6 +360,7 @@ class Branch(Service):
             ("workers", self._stop_workers, ladder),
             # What the last tasks returned is still collected.
             ("gateway", parts.gateway.stopService, STOP_WITHIN),
+            ("membership", parts.membership.stop, STOP_WITHIN),
             ("actors", parts.actors.stop, STOP_WITHIN),
             ("broker connections", parts.remote.close, STOP_WITHIN),
             ("why-log", parts.events.close, STOP_WITHIN),

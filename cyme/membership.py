@@ -145,7 +145,9 @@ class Membership:
         self._is_up = False
         self._cancel()
         self._replication.stop()
-        leaving = self._actors.announce(ACTOR, "goodbye", within=BEAT, branch=self._branch_id, life=self._life)
+        leaving = self._actors.announce(
+            ACTOR, "goodbye", within=BEAT, branch=self._branch_id, life=self._life
+        )
         return leaving.addErrback(lambda _: None)
 
     def _bus_changed(self, is_connected: bool) -> None:
@@ -161,7 +163,9 @@ class Membership:
 
     async def _say_hello(self) -> None:
         try:
-            await self._actors.survey(ACTOR, "hello", self._answered, timeout=HELLO_WITHIN, facts=self._facts())
+            await self._actors.survey(
+                ACTOR, "hello", self._answered, timeout=HELLO_WITHIN, facts=self._facts()
+            )
         except CymeError as problem:
             self._log.debug("hello was not heard: {problem}", problem=str(problem))
 

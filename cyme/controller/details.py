@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 
@@ -86,6 +87,11 @@ def instance_details(
         "stall_timeout": instance.stall_timeout or words.stall_timeout,
         **status,
     }
+
+
+def moment(at: float) -> str:
+    """A time, in seconds since the epoch, as people read it."""
+    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def lost(since: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from cyme.actors import ANSWER_WITHIN
 from cyme.controller.deferring import returns_deferred
-from cyme.controller.details import instance_details, lost
+from cyme.controller.details import instance_details, lost, moment
 from cyme.controller.names import instance_name
 from cyme.controller.parameters import (
     START_PARAMETERS,
@@ -112,13 +112,24 @@ class Instances:
         try:
             return await self._actors.call("Instance", instance.name, "get")
         except NoRoute:
-            return self._details(instance, lost(self._away_since(instance.branch)))
+            since = await self._away_since(instance)
+            return self._details(instance, lost(since))
 
-    def _away_since(self, branch: str) -> str | None:
-        """Since when a branch to which there is no way is away, in words."""
-        self._presence.finds_nobody(branch)
-        since = self._presence.away_since(branch)
-        return None if since is None else moment(since)
+    async def _away_since(self, instance: Instance) -> str:
+        """Since when the branch of an instance that nobody owns is away, in words.
+
+        :raises NoSuchInstance: when it is there, and the instance was deleted meanwhile.
+        :raises NoRoute: when it is there.
+        """
+        try:
+            # Its answer comes after what it told before.
+            await self._actors.call("Catalogue", instance.branch, "versions", after=None, limit=0)
+        except NoRoute:
+            self._presence.finds_nobody(instance.branch)
+            since = self._presence.away_since(instance.branch)
+            return moment(since if since is not None else 0.0)
+        self._find(instance.app, instance.name)
+        raise NoRoute("Instance", instance.name)
 
     # -- add --------------------------------------------------------------------------------
 
@@ -280,7 +291,7 @@ class Instances:
                 "app": instance.app,
                 "branch": instance.branch,
                 "verdict": "unknown",
-                "reason": f"its branch is away since {self._away_since(instance.branch)}",
+                "reason": f"its branch is away since {await self._away_since(instance)}",
                 "state": "lost",
             }
 
@@ -376,7 +387,7 @@ class Instances:
         except NoRoute as nobody:
             if nobody.arguments != ("Instance", instance.name):
                 raise
-            raise BranchAway(instance.branch, self._away_since(instance.branch)) from None
+            raise BranchAway(instance.branch, await self._away_since(instance)) from None
 
     # -- inside ---------------------------------------------------------------------------------
 

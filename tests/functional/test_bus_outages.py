@@ -129,7 +129,7 @@ class LossTests(BusCase):
         await peer.echo()
 
     async def test_connections_closed(self) -> None:
-        """A branch whose connection an operator closes comes back under the same inbox, and owns thousands."""
+        """A branch whose connection an operator closes comes back with its inbox and thousands of names."""
         node = shared_rabbitmq()
         vhost = node.new_vhost()
         peer = await self.connected_peer(node.url(vhost))
@@ -182,7 +182,7 @@ class OutageTests(BusCase):
         self.assertIn("no sign of life for 2 s", self.log_text())
 
     async def test_frozen_from_the_start(self) -> None:
-        """A broker that freezes before a connection is made does not hold the start up, and is found later."""
+        """A broker that is frozen does not hold up the start, and is found later."""
         self.patch(sessions, "STEP_WITHIN", 1.0)
         self.patch(buses, "STEP_WITHIN", 1.0)
         node = self.node()

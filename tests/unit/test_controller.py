@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any, cast
 from uuid import UUID
@@ -13,12 +12,12 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.actors import Actors
 from cyme.bus.local import LocalBus, Switch
 from cyme.catalogue import Catalogue
 from cyme.controller import Controller, make_controller
 from cyme.declarations import App, Declaration, Instance
 from cyme.errors import (
+    BranchAway,
     BrokerAway,
     BusAway,
     DeclarationMismatch,
@@ -35,7 +34,7 @@ from cyme.errors import (
     NoSuchQueue,
     NotConsuming,
 )
-from cyme.presence import Identity, Presence
+from cyme.membership import Membership
 from tests.contracts.controller import make_controller_tests
 from tests.fakes.controller import FakeController
 from tests.fakes.events import FakeEvents
@@ -43,12 +42,13 @@ from tests.fakes.gateway import FakeGateway
 from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
+from tests.support.meeting import meet
 
 DEFAULT = "amqp://guest:guest@127.0.0.1:5672//"
 
 
-class Members(Presence):
-    """Presence that believes in more members."""
+class Members(Membership):
+    """Membership that believes in more members."""
 
     others: tuple[str, ...] = ()
 
@@ -67,14 +67,9 @@ class Branch:
         self.catalogue = Catalogue(clock, self.store, id)
         self.supervisor = FakeSupervisor()
         self.bus = LocalBus(clock, switch)
-        self.presence = Members(
-            Identity(id=id, version="1", loglevel="info", logfile=None, sup_interval=60.0),
-            root="/",
-            count_instances=lambda: len(self.catalogue.instances()),
-            getloadavg=lambda: (0.0, 0.0, 0.0),
-            statvfs=lambda path: os.statvfs_result((4096, 4096, 9, 4, 2, 0, 0, 0, 0, 255)),
-        )
-        self.actors = Actors(clock, self.bus, id, self.presence.members)
+        meeting = meet(clock, self.catalogue, id, self.bus, make_membership=Members)
+        self.presence: Any = meeting.membership
+        self.actors = meeting.actors
         self.default_broker = DEFAULT
         self.events = FakeEvents()
         self.remote = FakeRemoteControl(clock)
@@ -898,7 +893,7 @@ class HistoryTests(ControllerTestCase):
 
 
 class TwoBranchesTests(SynchronousTestCase):
-    """A cluster of two, whose catalogues are kept alike by hand."""
+    """A cluster of two."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -915,21 +910,15 @@ class TwoBranchesTests(SynchronousTestCase):
         self.clock.advance(0)
         return self.successResultOf(asked)
 
-    def replicate(self) -> None:
-        """Tell the first branch what the second has."""
-        rows = self.there.store.rows.values()
-        self.here.declare(*(one for one in rows if isinstance(one, Instance)))
-
     def add(self) -> None:
         self.result(self.here.controller.instances.add("foo", "w1", branch="b2"))
-        self.replicate()
 
     def test_placed(self) -> None:
-        """An instance is placed on the branch that was asked for, which owns it."""
+        """An instance is placed on the branch that was asked for, which owns it; who asked knows it."""
         created, details = self.result(self.here.controller.instances.add("foo", "w1", branch="b2"))
         self.assertEqual((created, details["branch"]), (True, "b2"))
         self.assertIsNotNone(self.there.catalogue.instance("w1"))
-        self.assertIsNone(self.here.catalogue.instance("w1"))
+        self.assertEqual(self.here.catalogue.instance("w1"), self.there.catalogue.instance("w1"))
 
     def test_spread(self) -> None:
         """Instances that are for any branch spread over all."""
@@ -953,15 +942,22 @@ class TwoBranchesTests(SynchronousTestCase):
         theirs, ours = (branch.catalogue.instance("w1") for branch in (self.there, self.here))
         assert theirs is not None and ours is not None
         self.assertEqual((theirs.generation, theirs.pool), (1, "solo"))
-        self.assertEqual((ours.generation, ours.pool), (0, None))
+        self.assertEqual(ours, theirs)
 
     def test_owner_refuses(self) -> None:
         """A refusal of the owner arrives as what it is."""
         self.add()
+        asked = self.here.controller.instances.consume("foo", "w1", "nothing")
+        self.clock.advance(0)
+        self.failureResultOf(asked, NoSuchQueue)
+
+    def test_just_deleted(self) -> None:
+        """An instance that its owner has just deleted is not there, and its branch not away."""
+        self.add()
         self.there.declare(evolve(Instance(name="w1", app="foo", branch="b2"), deleted=True))
         asked = self.here.controller.instances.restart("foo", "w1")
         self.clock.advance(0)
-        self.failureResultOf(asked, NoRoute)
+        self.failureResultOf(asked, NoSuchInstance)
 
     def test_lost(self) -> None:
         """An instance whose branch is away is shown as declared, and lost; it takes no command."""
@@ -971,7 +967,8 @@ class TwoBranchesTests(SynchronousTestCase):
         self.assertEqual((details["state"], details["branch"], details["pid"]), ("lost", "b2", None))
         known = self.here.supervisor.status(Instance(name="w1", app="foo", branch="b2"))
         self.assertEqual(set(known) - set(details), set())
-        self.failureResultOf(self.here.controller.instances.restart("foo", "w1"), NoRoute)
+        self.assertIn("is away since 1970-01-12T", details["problems"][0])
+        self.failureResultOf(self.here.controller.instances.restart("foo", "w1"), BranchAway)
 
     def test_frozen(self) -> None:
         """A branch that does not answer is waited for until the deadline."""

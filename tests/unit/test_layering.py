@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "catalogue": frozenset({"asking", "faults"}),
     "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
     "controller": frozenset(
-        {"actors", "asking", "brokers", "narration", "planning", "presence", "queued", "targets"}
+        {"actors", "asking", "brokers", "membership", "narration", "planning", "queued", "targets"}
     ),
     "declarations": frozenset(),
     "embedded": frozenset(),
@@ -48,10 +48,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "narration": frozenset(),
     "options": frozenset({"readers", "settings"}),
     "planning": frozenset({"exits", "limits"}),
-    "presence": frozenset({"actors"}),
+    "membership": frozenset({"actors", "presence", "replication"}),
+    "presence": frozenset(),
     "queued": frozenset({"planning"}),
     "readers": frozenset({"addresses", "brokers", "targets"}),
     "remote": frozenset({"brokers", "holders", "planning", "vitals"}),
+    "replication": frozenset({"actors", "wireforms"}),
     "rootfolder": frozenset({"brokers"}),
     "settings": frozenset({"addresses", "brokers", "readers", "targets"}),
     "stalls": frozenset(),
@@ -66,6 +68,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "threads": frozenset({"vitals"}),
     "vitals": frozenset(),
     "watchdog": frozenset({"systemd", "vitals"}),
+    "wireforms": frozenset({"faults"}),
     "workers": frozenset({"holders", "limits", "planning"}),
 }
 

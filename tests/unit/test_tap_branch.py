@@ -106,6 +106,7 @@ NAMES = (
     "rolling",
     "gateway",
     "actors",
+    "membership",
     "stall_watch",
     "redis",
     "watchdog",
@@ -210,6 +211,7 @@ class StartTests(BranchTestCase):
             self.notes[len(first) :],
             [
                 "actors start",
+                "membership start",
                 "port accepts",
                 "gateway startService",
                 "supervisor startService",
@@ -418,6 +420,7 @@ class StopTests(BranchTestCase):
                 "workers processes",
                 "workers stop_all",
                 "gateway stopService",
+                "membership stop",
                 "actors stop",
                 "remote close",
                 "events close",

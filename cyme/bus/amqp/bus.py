@@ -33,7 +33,7 @@ from cyme.errors import BodyTooLarge, BusAway, CymeError, NoRoute
 from cyme.interfaces import IMessageBus
 
 #: Seconds after which a start is over, whether or not the broker has answered.
-START_WITHIN = 10.0
+START_WITHIN = 3.0
 #: Seconds after which `settled` waits no longer for a broker that does not answer.
 SETTLE_WITHIN = 10.0
 #: Messages that are handled at the same time; more are dropped.
@@ -69,9 +69,7 @@ class AMQPBus:
 
     _log = Logger()
 
-    def __init__(
-        self, reactor: Any, url: str, *, name: str, retry_policy: Callable[[int], float]
-    ) -> None:
+    def __init__(self, reactor: Any, url: str, *, name: str, retry_policy: Callable[[int], float]) -> None:
         self._reactor = reactor
         self._addresses = read_addresses(url)
         self._name = name
@@ -168,13 +166,16 @@ class AMQPBus:
         return self._sent(session.publish("", inbox, body, expires, True), NoRoute("inbox", inbox))
 
     def signs(self) -> Mapping[str, object]:
-        """See `cyme.vitals.Signs`; the value changes with each attempt and each message that is settled."""
-        if self._connecting is None:
+        """See `cyme.vitals.Signs`; the value changes with each message that is settled."""
+        if self._ready is None or not self._ready[0].sending:
             return {}
-        if self._ready is None:
-            return {"the branch bus": self._connecting.steps}
-        session, _ = self._ready
-        return {"the branch bus": (session.settled,)} if session.sending else {}
+        return {"the branch bus": self._ready[0].settled}
+
+    def connecting(self) -> Mapping[str, object]:
+        """See `cyme.vitals.Signs`; the value changes with each attempt to connect, and each pause."""
+        if self._connecting is None or self._ready is not None:
+            return {}
+        return {"the connection of the branch bus": self._connecting.steps}
 
     # -- owning ------------------------------------------------------------------------
 
@@ -288,7 +289,6 @@ class AMQPBus:
         connecting = endpoint_of(self._reactor, address).connect(_Clients(make))
         try:
             client: Any = await connecting.addTimeout(CONNECT_WITHIN, self._reactor)
-            client = clients[-1]
             entering = client.authenticate(address.user, address.password, "PLAIN")
             await entering.addTimeout(STEP_WITHIN, self._reactor)
             session = Session(self._reactor, client, self.inbox, self._owned, self._delivered)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from txamqp.client import ChannelClosed, Closed, ConnectionClosed, TwistedDelegate
@@ -90,6 +90,12 @@ def problem_of(error: BaseException) -> str:
     if isinstance(reason, Message):
         return f"{reason.reply_code}: {reason.reply_text}"
     said = getattr(reason, "value", reason) if reason is not None else error
+    if isinstance(said, TimeoutError):
+        return "it does not answer"
+    problems = said.args[0] if isinstance(said, Exception) and said.args else None
+    if isinstance(problems, list) and all(isinstance(one, tuple) and one for one in problems):
+        # So OpenSSL says it: (library, function, reason) each.
+        return ", ".join(str(one[-1]) for one in problems)
     return str(said) or type(said).__name__
 
 
@@ -412,11 +418,14 @@ class Client(AMQClient):  # type: ignore[misc]
         if self.closed:
             return
         self.closed = True
+        if self._beating.running:
+            self._beating.stop()
         for channel in list(self.channels.values()):
             channel.do_close(reason)
         self.started.fail_if_not_fired(closed_by(reason))
         self.unblock()
-        self.transport.loseConnection()
+        if self.transport is not None:
+            self.transport.loseConnection()
 
     async def goodbye(self) -> None:
         """Close the connection in good order; fires when the server has let go of all that it held.
@@ -430,12 +439,11 @@ class Client(AMQClient):  # type: ignore[misc]
     def give_up(self, reason: Exception) -> None:
         """Cut the connection off."""
         self.do_close(reason)
-        self.transport.abortConnection()
+        if self.transport is not None:
+            self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection has ended."""
-        if self._beating.running:
-            self._beating.stop()
         self._pending = b""
         super().connectionLost(reason)
 

@@ -81,7 +81,7 @@ class Connecting:
 
     async def _run(self) -> None:
         failures = turn = 0
-        while not self._is_stopped:
+        while not self._is_over():
             address = self._addresses[turn % len(self._addresses)]
             turn += 1
             lasted = await self._at(address)
@@ -93,7 +93,7 @@ class Connecting:
             else:
                 # The next address may do: it is tried at once.
                 continue
-            if self._is_stopped:
+            if self._is_over():
                 break
             self.steps += 1
             await deferLater(self._clock, self._retry_policy(failures))
@@ -113,7 +113,7 @@ class Connecting:
         self._log.info("the branch bus is connected to {broker}", broker=address.shown)
         self._up(session)
         self._have_tried()
-        if self._is_stopped:
+        if self._is_over():
             return None
         try:
             reason = await session.ended
@@ -136,6 +136,9 @@ class Connecting:
                 broker=address.shown,
                 problem=problem,
             )
+
+    def _is_over(self) -> bool:
+        return self._is_stopped
 
     def _have_tried(self) -> None:
         if not self.tried.called:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from txamqp.client import Closed
 
 from cyme.bus.amqp.client import problem_of
@@ -71,6 +72,7 @@ class Work:
         self._mirror: Mirror[str] | None = None
         self._actors: dict[str, str] = {}
         self._again: IDelayedCall | None = None
+        self._lasting: dict[int, IDelayedCall] = {}
         self._is_stopped = False
 
     async def open(self) -> None:
@@ -111,8 +113,9 @@ class Work:
         return int(declared.consumer_count)
 
     def stop(self) -> None:
-        """Take nothing any more; what was taken and is not done goes to others once the connection ends."""
+        """Take nothing any more; what is not done goes to others once the connection ends."""
         self._is_stopped = True
+        self._stop_clocks()
         if self._again is not None:
             self._again.cancel()
             self._again = None
@@ -142,6 +145,8 @@ class Work:
     def _broken(self, problem: Exception) -> None:
         """Begin anew, after a pause."""
         channel, self._channel = self._channel, None
+        self._stop_clocks()
+        self._lasting.clear()
         if self._mirror is not None:
             self._mirror.stop()
             self._mirror = None
@@ -156,6 +161,24 @@ class Work:
         )
         self._again = self._clock.callLater(AGAIN_AFTER, self._reopen)
 
+    def _acknowledge(self, channel: Any, tag: int) -> None:
+        """Have the broker forget a message and send the next."""
+        lasting = self._lasting.pop(tag)
+        if lasting.active():
+            lasting.cancel()
+        if not channel.closed:
+            channel.basic_ack(delivery_tag=tag)
+
+    def _overdue(self, channel: Any, tag: int) -> None:
+        """Work goes on for too long: it is not given to anybody else, for nobody waits for it any more."""
+        self._log.warn("work takes over {seconds:g} s; more is taken", seconds=DONE_WITHIN)
+        self._acknowledge(channel, tag)
+
+    def _stop_clocks(self) -> None:
+        for lasting in self._lasting.values():
+            if lasting.active():
+                lasting.cancel()
+
     def _reopen(self) -> None:
         Deferred.fromCoroutine(self.open()).addErrback(
             lambda failure: self._log.failure("work can't be taken", failure)
@@ -166,22 +189,25 @@ class Work:
     def delivered(self, message: Any) -> None:
         actor = self._actors.get(message.consumer_tag)
         channel, tag = self._channel, message.delivery_tag
-        if channel is None:
+        if channel is None or self._is_stopped:
+            # It goes to others once the connection ends.
             return
         if actor is None or actor not in self._accepted:
             # It came before the broker knew.
             channel.basic_reject(delivery_tag=tag, requeue=True)
             return
         content = message.content
-        working = maybeDeferred(self._receive, Taken(actor, None if content is None else content.body))
-        working.addTimeout(DONE_WITHIN, self._clock)
-        working.addErrback(lambda failure: self._log.failure("work was not handled", failure))
+        lasting = self._lasting[tag] = self._clock.callLater(DONE_WITHIN, self._overdue, channel, tag)
 
-        def done(_: object) -> None:
-            if not channel.closed:
-                channel.basic_ack(delivery_tag=tag)
+        def done(result: object) -> None:
+            if isinstance(result, Failure):
+                self._log.failure("work was not handled", result)
+            # Of another channel this number means another message.
+            if self._lasting.get(tag) is lasting:
+                self._acknowledge(channel, tag)
 
-        working.addBoth(done)
+        taken = Taken(actor, None if content is None else content.body)
+        maybeDeferred(self._receive, taken).addBoth(done)
 
     def returned(self, properties: Mapping[str, Any]) -> None:
         """Nothing is published on this channel."""
