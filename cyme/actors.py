@@ -26,8 +26,9 @@ from twisted.python.failure import Failure
 
 from cyme.asking import WHO_MOST, Asker, asked_by, asker
 from cyme.envelope import Answer, Request, Unreadable, decode, encode, error_to
-from cyme.errors import BusAway, CymeError, NoReply, NoRoute, RemoteFailure
+from cyme.errors import BusAway, CymeError, NoReply, NoRoute, OwnerGone, RemoteFailure
 from cyme.narration import Narrator
+from cyme.probing import INTERVAL, Owned, Probing
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -102,6 +103,7 @@ class Actors:
         self._owned: set[tuple[str, str]] = set()
         self._expecting: dict[str, Callable[[Answer], None]] = {}
         self._waits: set[Deferred[Any]] = set()
+        self._probing = Probing(clock, self._probe)
         self._before_answers: Callable[[], Deferred[None] | None] = lambda: None
         self.counts: Counter[str] = Counter()
         self.narrator = Narrator(branch_id)
@@ -164,6 +166,7 @@ class Actors:
 
         :param timeout: seconds.
         :raises NoRoute: at once when nobody owns it.
+        :raises OwnerGone: when its branch goes away before it answers.
         :raises NoReply: at the deadline.
         :raises CymeError: what the verb raised.
         """
@@ -173,9 +176,9 @@ class Actors:
                 return self.receive(body)
             return self._bus.to_owner(actor, name, body, expires=timeout)
 
-        reply_to = HERE if (actor, name) in self._owned else self._bus.inbox
-        request = self._request(actor, name, verb, arguments, reply_to, timeout)
-        return self._await_answer(request, send, timeout)
+        is_own = (actor, name) in self._owned
+        request = self._request(actor, name, verb, arguments, HERE if is_own else self._bus.inbox, timeout)
+        return self._await_answer(request, send, timeout, None if is_own else (actor, name))
 
     def throw(
         self, actor: str, name: str | None, verb: str, /, *, timeout: float = ANSWER_WITHIN, **arguments: Any
@@ -280,28 +283,47 @@ class Actors:
             who=asker().who,
         )
 
+    def _probe(self, actor: str, name: str) -> Deferred[None]:
+        """See Note [Gone meanwhile] in `cyme.probing`."""
+        request = self._request(actor, name, "probe", {}, NOBODY, -1.0)
+        return self._bus.to_owner(actor, name, encode(request, self._bus.limit), expires=INTERVAL)
+
     def _await_answer(
-        self, request: Request, send: Callable[[bytes], Deferred[None]], timeout: float
+        self,
+        request: Request,
+        send: Callable[[bytes], Deferred[None]],
+        timeout: float,
+        owner: Owned | None = None,
     ) -> Deferred[Any]:
         def too_late(_: Any, seconds: float) -> NoReturn:
             raise NoReply(request.actor, request.name or ANYONE, seconds)
 
-        answer = Deferred.fromCoroutine(self._ask(request, send))
+        answer = Deferred.fromCoroutine(self._ask(request, send, owner))
         return answer.addTimeout(timeout, self._clock, onTimeoutCancel=too_late)
 
-    async def _ask(self, request: Request, send: Callable[[bytes], Deferred[None]]) -> Any:
+    async def _ask(
+        self, request: Request, send: Callable[[bytes], Deferred[None]], owner: Owned | None
+    ) -> Any:
         answered: Deferred[Answer] = Deferred()
 
         def take(answer: Answer) -> None:
             if not answered.called:
                 answered.callback(answer)
 
+        def gone() -> None:
+            if not answered.called:
+                answered.errback(OwnerGone(request.actor, request.name or ANYONE))
+
+        end_watch: Callable[[], None] = _nothing
         body = encode(request, self._bus.limit)
         self._expecting[request.id] = take
         try:
             await send(body)
+            if owner is not None and not answered.called:
+                end_watch = self._probing.watch(*owner, gone)
             answer: Answer = await self._wait(answered)
         finally:
+            end_watch()
             del self._expecting[request.id]
         return answer.result()
 
@@ -477,3 +499,7 @@ class Actors:
             self._log.failure("handling a message failed", failure)
 
         return Deferred.fromCoroutine(work).addErrback(note)
+
+
+def _nothing() -> None:
+    """Nothing is to be ended."""

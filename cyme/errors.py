@@ -328,6 +328,18 @@ class NoReply(CymeError):
         return f"the owner of {actor} {name!r} did not answer within {seconds:g} s"
 
 
+class OwnerGone(NoReply):
+    """The branch that was asked went away before it answered; whether it did it is not known."""
+
+    def __init__(self, actor: str, name: str, seconds: float = 0.0) -> None:
+        super().__init__(actor, name, seconds)
+
+    def __str__(self) -> str:
+        actor, name, _ = self.arguments
+        who = f"the branch that has {actor} {name!r}"
+        return f"{who} went away while it was asked; whether it has done it is not known"
+
+
 class NoDump(NoReply):
     """A worker was asked for its stacks and printed none.
 

@@ -35,6 +35,7 @@ from cyme.errors import (
     NoSuchBranch,
     NoSuchInstance,
     NoSuchQueue,
+    OwnerGone,
 )
 from cyme.naming import CONCURRENCY_MOST
 
@@ -111,7 +112,7 @@ class Instances:
     async def _get_elsewhere(self, instance: Instance) -> Any:
         try:
             return await self._actors.call("Instance", instance.name, "get")
-        except NoRoute:
+        except (NoRoute, OwnerGone):
             since = await self._away_since(instance)
             return self._details(instance, lost(since))
 
@@ -285,7 +286,7 @@ class Instances:
         instance = self._find(app, name)
         try:
             return await self._actors.call("Instance", instance.name, "health")
-        except NoRoute:
+        except (NoRoute, OwnerGone):
             return {
                 "name": instance.name,
                 "app": instance.app,

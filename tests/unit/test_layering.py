@@ -14,7 +14,7 @@ COMMON = frozenset({"declarations", "errors", "interfaces", "naming"})
 
 #: Module (or package, with all in it) of `cyme` -> which others it may import, beside `COMMON`.
 MAY_IMPORT: dict[str, frozenset[str]] = {
-    "actors": frozenset({"asking", "envelope", "narration"}),
+    "actors": frozenset({"asking", "envelope", "narration", "probing"}),
     "addresses": frozenset(),
     "api": frozenset({"asking", "queued", "targets"}),
     "asking": frozenset(),
@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "planning": frozenset({"exits", "limits"}),
     "membership": frozenset({"actors", "presence", "replication"}),
     "presence": frozenset(),
+    "probing": frozenset(),
     "queued": frozenset({"planning"}),
     "readers": frozenset({"addresses", "brokers", "targets"}),
     "remote": frozenset({"brokers", "holders", "planning", "vitals"}),
