@@ -82,6 +82,7 @@ class AMQPBus:
         # The session that was begun last, and the same once it is ready.
         self._begun: tuple[Session, Work] | None = None
         self._ready: tuple[Session, Work] | None = None
+        self._is_connected = False
         self._handling = 0
         self._dropped = Seldom(reactor, DROPPED_SAID_EVERY)
         self.counts: Counter[str] = Counter()
@@ -92,7 +93,7 @@ class AMQPBus:
 
     @property
     def connected(self) -> bool:
-        return self._ready is not None
+        return self._is_connected
 
     def subscribe(self, changed: Callable[[bool], None]) -> None:
         self._subscribers.append(changed)
@@ -295,7 +296,6 @@ class AMQPBus:
             work = Work(self._reactor, session, self._accepted, self._taken)
             self._begun = session, work
             await session.prepare()
-            await work.open()
             return session
         except BaseException as problem:
             self._begun = None
@@ -306,17 +306,26 @@ class AMQPBus:
                 self.inbox = _new_inbox()
             raise
 
-    def _up(self, session: Session) -> None:
+    async def _up(self, session: Session) -> None:
+        """Begin to receive, now that answers can be sent."""
+        assert self._begun is not None
         self._ready = self._begun
-        self._tell()
+        await session.consume()
+        await self._ready[1].open()
+        if session.client.closed:
+            raise Closed("it was lost at once")
+        self._tell(True)
 
     def _down(self, session: Session) -> None:
+        """Send and receive nothing more by a session; one that is not stopped in good order is cut off."""
         if self._ready is None or self._ready[0] is not session:
             return
         _, work = self._ready
         self._begun = self._ready = None
         work.stop()
-        self._tell()
+        if self._connecting is not None:
+            session.client.give_up(Closed("it was given up"))
+        self._tell(False)
 
     async def _settled(self) -> None:
         if self._ready is not None:
@@ -335,11 +344,14 @@ class AMQPBus:
         if session is not None:
             await session.close()
 
-    def _tell(self) -> None:
-        """Tell the subscribers whether messages come and go now."""
+    def _tell(self, connected: bool) -> None:
+        """Tell the subscribers whether messages come and go now, if that has changed."""
+        if connected == self._is_connected:
+            return
+        self._is_connected = connected
         for changed in self._subscribers:
             try:
-                changed(self.connected)
+                changed(connected)
             except Exception:
                 self._log.failure("a subscriber to the bus failed")
 
