@@ -32,4 +32,5 @@ class BranchOnTheBusTests(OnRabbitMQ, BranchTestCase):
         await eventually(is_gone, 30.0)
         await self.start()
         self.assertIn(("cyme.Instance", "w1"), await self.bound())
-        self.assertIn("the branch bus is connected to amqp://guest:***@", "\n".join(self.branch.process.lines()))
+        said = "\n".join(self.branch.process.lines())
+        self.assertIn("the branch bus is connected to amqp://guest:***@", said)

@@ -20,14 +20,15 @@ from txamqp.client import Closed
 from zope.interface import implementer
 
 from cyme.bus.amqp.addresses import CONNECT_WITHIN, BusAddress, endpoint_of, read_addresses
-from cyme.bus.amqp.client import Client, code_of
+from cyme.bus.amqp.channel import code_of
+from cyme.bus.amqp.client import Client
 from cyme.bus.amqp.connecting import Connecting
 from cyme.bus.amqp.fields import Unencodable
 from cyme.bus.amqp.publishing import Overfull, Unpublished, Unrouted
 from cyme.bus.amqp.seldom import Seldom
 from cyme.bus.amqp.session import STEP_WITHIN, Owned, Session
 from cyme.bus.amqp.topology import EVERYBODY, routes, work_queue_of
-from cyme.bus.amqp.work import Taken, Work
+from cyme.bus.amqp.work import Work
 from cyme.bus.local import LIMIT
 from cyme.errors import BodyTooLarge, BusAway, CymeError, NoRoute
 from cyme.interfaces import IMessageBus
@@ -241,16 +242,11 @@ class AMQPBus:
 
     # -- receiving --------------------------------------------------------------------
 
-    def _delivered(self, body: bytes | None) -> None:
-        """Take a message from the inbox."""
-        self._handle(body)
-
-    def _taken(self, taken: Taken) -> Deferred[None]:
-        """Take work."""
-        return self._handle(taken.body)
-
     def _handle(self, body: bytes | None) -> Deferred[None]:
-        """Have a message handled; never fails."""
+        """Have a message handled; never fails.
+
+        :param body: None for what was malformed or too long.
+        """
         if self._receive is None:
             return succeed(None)
         if body is None or self._handling >= HANDLING_MOST:
@@ -292,8 +288,8 @@ class AMQPBus:
             client: Any = await connecting.addTimeout(CONNECT_WITHIN, self._reactor)
             entering = client.authenticate(address.user, address.password, "PLAIN")
             await entering.addTimeout(STEP_WITHIN, self._reactor)
-            session = Session(self._reactor, client, self.inbox, self._owned, self._delivered)
-            work = Work(self._reactor, session, self._accepted, self._taken)
+            session = Session(self._reactor, client, self.inbox, self._owned, self._handle)
+            work = Work(self._reactor, session, self._accepted, self._handle)
             self._begun = session, work
             await session.prepare()
             return session

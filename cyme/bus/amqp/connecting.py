@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from cyme.bus.amqp.client import problem_of
+from cyme.bus.amqp.channel import problem_of
 from cyme.bus.amqp.seldom import Seldom
 
 if TYPE_CHECKING:

@@ -54,7 +54,7 @@ class Session:
         client: Client,
         inbox: str,
         owned: set[Owned],
-        receive: Callable[[bytes | None], None],
+        receive: Callable[[bytes | None], object],
     ) -> None:
         self._clock = clock
         self._receive = receive
@@ -156,7 +156,7 @@ class Session:
             else:
                 answer.addErrback(lambda _: None)
 
-    # -- what comes, see `client.Listener` ------------------------------------------------
+    # -- what comes, see `channel.Listener` ------------------------------------------------
 
     def delivered(self, message: Any) -> None:
         self._receive(None if message.content is None else message.content.body)

@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import Closed
 
-from cyme.bus.amqp.client import problem_of
+from cyme.bus.amqp.channel import problem_of
 from cyme.bus.amqp.mirror import Mirror
 from cyme.bus.amqp.topology import WORK, work_queue_of
 
@@ -37,22 +36,12 @@ AGAIN_AFTER = 5.0
 DONE_WITHIN = 600.0
 
 
-@frozen
-class Taken:
-    """A message that was taken from a queue.
-
-    :ivar body: None for what was malformed or too long.
-    """
-
-    actor: str
-    body: bytes | None
-
-
 class Work:
     """Takes work for as long as a session lasts.
 
     :param accepted: the actors whose work is taken; who changes it calls `changed`.
-    :param receive: called with what was taken; the message is done when its Deferred fires.
+    :param receive: called with each body, None for what was malformed or too long; the message is
+        done when its Deferred fires.
     """
 
     _log = Logger()
@@ -62,7 +51,7 @@ class Work:
         clock: IReactorTime,
         session: Session,
         accepted: set[str],
-        receive: Callable[[Taken], Deferred[None]],
+        receive: Callable[[bytes | None], Deferred[None]],
     ) -> None:
         self._clock = clock
         self._session = session
@@ -184,7 +173,7 @@ class Work:
             lambda failure: self._log.failure("work can't be taken", failure)
         )
 
-    # -- what comes, see `client.Listener` ------------------------------------------------
+    # -- what comes, see `channel.Listener` ------------------------------------------------
 
     def delivered(self, message: Any) -> None:
         actor = self._actors.get(message.consumer_tag)
@@ -206,8 +195,7 @@ class Work:
             if self._lasting.get(tag) is lasting:
                 self._acknowledge(channel, tag)
 
-        taken = Taken(actor, None if content is None else content.body)
-        maybeDeferred(self._receive, taken).addBoth(done)
+        maybeDeferred(self._receive, None if content is None else content.body).addBoth(done)
 
     def returned(self, properties: Mapping[str, Any]) -> None:
         """Nothing is published on this channel."""
