@@ -23,6 +23,7 @@ from txamqp.client import Closed
 
 from cyme.bus.amqp.channel import problem_of
 from cyme.bus.amqp.mirror import Mirror
+from cyme.bus.amqp.seldom import Seldom
 from cyme.bus.amqp.topology import WORK, work_queue_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Seconds until a channel is opened again that the broker has closed.
 AGAIN_AFTER = 5.0
+#: Seconds between two lines about that.
+SAID_EVERY = 300.0
 #: Seconds after which work counts as done that does not say when it is. RabbitMQ itself gives up later.
 DONE_WITHIN = 600.0
 
@@ -63,6 +66,7 @@ class Work:
         self._again: IDelayedCall | None = None
         self._lasting: dict[int, IDelayedCall] = {}
         self._is_stopped = False
+        self._trouble = Seldom(clock, SAID_EVERY)
 
     async def open(self) -> None:
         """Open the channel and consume; when that fails it is tried again later."""
@@ -143,11 +147,11 @@ class Work:
             channel.leave()
         if self._is_stopped or self._session.client.closed or self._again is not None:
             return
-        self._log.warn(
-            "work that any branch may take is not taken for {seconds:g} s: {problem}",
-            seconds=AGAIN_AFTER,
-            problem=problem_of(problem),
-        )
+        if self._trouble.due():
+            self._log.warn(
+                "work that any branch may take is not taken now; it is tried on and on: {problem}",
+                problem=problem_of(problem),
+            )
         self._again = self._clock.callLater(AGAIN_AFTER, self._reopen)
 
     def _acknowledge(self, channel: Any, tag: int) -> None:
