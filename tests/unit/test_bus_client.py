@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from txamqp.client import ChannelClosed, Closed, ConnectionClosed
 
-from cyme.bus.amqp.client import Client, code_of, problem_of
+from cyme.bus.amqp.channel import code_of, problem_of
+from cyme.bus.amqp.client import Client
 from cyme.bus.amqp.fields import Unencodable
 from cyme.bus.amqp.frames import BODY, HEADER, HEARTBEAT_FRAME, METHOD, content_frames, frame, method_frame
 from tests.fakes.amqpserver import FakeServer, method_of

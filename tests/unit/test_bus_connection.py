@@ -93,13 +93,14 @@ class AttemptsTests(ConnectionCase):
         """A broker that falls silent at any step is given up in time, and the next attempt succeeds."""
         self.bus.own("Instance", "w1")
         self.successResultOf(self.start())
-        steps = self.server.names().index("queue.bind") + 2
+        steps = self.server.names().index("basic.consume") + 2
         self.lose()
         for step in range(steps):
             self.server.silent_from = step
             self.advance(1000.0)
             self.assertFalse(self.bus.connected, step)
             self.advance(STEP_WITHIN)
+            self.assertFalse(self.bus.connected, step)
             self.assertTrue(self.server.is_cut_off, step)
             self.server.silent_from = None
             self.server.lose()
@@ -113,7 +114,7 @@ class AttemptsTests(ConnectionCase):
         self.bus.accept("Instance")
         self.successResultOf(self.start())
         steps = len(self.server.said)
-        first = self.server.names().index("queue.bind") + 2
+        first = self.server.names().index("basic.consume") + 2
         self.lose()
         for step in range(first, steps + 1):
             self.server.silent_from = step

@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import Closed
 
-from cyme.bus.amqp.client import problem_of
+from cyme.bus.amqp.channel import problem_of
 from cyme.bus.amqp.mirror import Mirror
+from cyme.bus.amqp.seldom import Seldom
 from cyme.bus.amqp.topology import WORK, work_queue_of
 
 if TYPE_CHECKING:
@@ -33,26 +33,18 @@ if TYPE_CHECKING:
 
 #: Seconds until a channel is opened again that the broker has closed.
 AGAIN_AFTER = 5.0
+#: Seconds between two lines about that.
+SAID_EVERY = 300.0
 #: Seconds after which work counts as done that does not say when it is. RabbitMQ itself gives up later.
 DONE_WITHIN = 600.0
-
-
-@frozen
-class Taken:
-    """A message that was taken from a queue.
-
-    :ivar body: None for what was malformed or too long.
-    """
-
-    actor: str
-    body: bytes | None
 
 
 class Work:
     """Takes work for as long as a session lasts.
 
     :param accepted: the actors whose work is taken; who changes it calls `changed`.
-    :param receive: called with what was taken; the message is done when its Deferred fires.
+    :param receive: called with each body, None for what was malformed or too long; the message is
+        done when its Deferred fires.
     """
 
     _log = Logger()
@@ -62,7 +54,7 @@ class Work:
         clock: IReactorTime,
         session: Session,
         accepted: set[str],
-        receive: Callable[[Taken], Deferred[None]],
+        receive: Callable[[bytes | None], Deferred[None]],
     ) -> None:
         self._clock = clock
         self._session = session
@@ -74,6 +66,7 @@ class Work:
         self._again: IDelayedCall | None = None
         self._lasting: dict[int, IDelayedCall] = {}
         self._is_stopped = False
+        self._trouble = Seldom(clock, SAID_EVERY)
 
     async def open(self) -> None:
         """Open the channel and consume; when that fails it is tried again later."""
@@ -154,11 +147,11 @@ class Work:
             channel.leave()
         if self._is_stopped or self._session.client.closed or self._again is not None:
             return
-        self._log.warn(
-            "work that any branch may take is not taken for {seconds:g} s: {problem}",
-            seconds=AGAIN_AFTER,
-            problem=problem_of(problem),
-        )
+        if self._trouble.due():
+            self._log.warn(
+                "work that any branch may take is not taken now; it is tried on and on: {problem}",
+                problem=problem_of(problem),
+            )
         self._again = self._clock.callLater(AGAIN_AFTER, self._reopen)
 
     def _acknowledge(self, channel: Any, tag: int) -> None:
@@ -184,7 +177,7 @@ class Work:
             lambda failure: self._log.failure("work can't be taken", failure)
         )
 
-    # -- what comes, see `client.Listener` ------------------------------------------------
+    # -- what comes, see `channel.Listener` ------------------------------------------------
 
     def delivered(self, message: Any) -> None:
         actor = self._actors.get(message.consumer_tag)
@@ -206,8 +199,7 @@ class Work:
             if self._lasting.get(tag) is lasting:
                 self._acknowledge(channel, tag)
 
-        taken = Taken(actor, None if content is None else content.body)
-        maybeDeferred(self._receive, taken).addBoth(done)
+        maybeDeferred(self._receive, None if content is None else content.body).addBoth(done)
 
     def returned(self, properties: Mapping[str, Any]) -> None:
         """Nothing is published on this channel."""
