@@ -94,6 +94,13 @@ class SupervisionTests:
         await self.ask("PUT", "/foo/", 200, form={"celery_app": "proj.celery:app"})
         await self.until_state("running")
 
+
+class FrozenTests:
+    """A worker that takes all the time there is: for its answers, and for both ways to stop."""
+
+    command = "impatient"
+    options: tuple[str, ...] = ("--sup-interval", "1", "--warm-timeout", "1")
+
     async def test_stopped_worker(self: Any) -> None:
         """A worker that is frozen answers nothing and is replaced."""
         before = await self.create()
@@ -185,6 +192,14 @@ class SupervisionOnRabbitMQTests(OnRabbitMQ, SupervisionTests, BranchTestCase):
 
 class SupervisionOnEmbeddedTests(OnEmbedded, SupervisionTests, BranchTestCase):
     """Supervision with the embedded Redis."""
+
+
+class FrozenOnRabbitMQTests(FrozenTests, OnRabbitMQ, BranchTestCase):
+    """Frozen workers with RabbitMQ."""
+
+
+class FrozenOnEmbeddedTests(FrozenTests, OnEmbedded, BranchTestCase):
+    """Frozen workers with the embedded Redis."""
 
 
 class LifeAndDeathOnRabbitMQTests(OnRabbitMQ, LifeAndDeathTests, BranchTestCase):
