@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -166,16 +167,13 @@ class ThreadsTests(TestCase):
         await brokers.up()
         await brokers.known(left_out)
         brokers.remote.retain([kept])
-        vhost = left_out.rpartition("/")[2]
-
-        async def vhosts() -> list[str]:
-            return [row[0] for row in await shared_rabbitmq().ctl("list_connections", "vhost")]
-
-        async def gone() -> Any:
-            return vhost not in await vhosts()
-
-        await eventually(gone, 20)
-        self.assertIn(kept.rpartition("/")[2], await vhosts())
+        node, vhost = shared_rabbitmq(), left_out.rpartition("/")[2]
+        closing = re.compile(rf"closing AMQP connection .*vhost: '{vhost}'")
+        # To ask the node takes a second of processor time.
+        await eventually(lambda: closing.search(node.log_text()), 20.0, "the end of a connection")
+        vhosts = [row[0] for row in await node.ctl("list_connections", "vhost")]
+        self.assertNotIn(vhost, vhosts)
+        self.assertIn(kept.rpartition("/")[2], vhosts)
         self.assertTrue(brokers.remote.reachable(kept))
 
 

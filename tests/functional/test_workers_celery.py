@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +63,10 @@ class CeleryTestCase(TestCase):
     async def end(self, workers: Workers) -> None:
         # Celery takes more than a second to stop, however much in a hurry.
         for process in workers.processes().values():
-            with suppress(ProcessLookupError):
+            try:
                 os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it ended meanwhile
         await workers.stop_all()
         workers.release()
 
