@@ -228,6 +228,17 @@ class RolloutRuns(Conflict):
         return f"app {app!r} is being restarted by rollout {id}; DELETE /{app}/restart/ calls that off"
 
 
+class OnlyThere(Conflict):
+    """Something that only the branch itself can give."""
+
+    def __init__(self, what: str, branch: str) -> None:
+        super().__init__(what, branch)
+
+    def __str__(self) -> str:
+        what, branch = self.arguments
+        return f"{what} is too long to pass from branch to branch; ask branch {branch!r} itself"
+
+
 class CannotBeAsynchronous(Refused):
     """`!` before something that changes nothing."""
 

@@ -124,6 +124,10 @@ class Membership:
             return None
         return self._left.get(branch, self._began_at)
 
+    def known(self) -> tuple[str, ...]:
+        """The ids of the live branches and of those that have left."""
+        return (*self.members(), *self._left)
+
     def subscribe(self, changed: Callable[[str, bool], None]) -> None:
         """Have `changed` called with a branch's id, and whether it has come or gone."""
         self._subscribers.append(changed)

@@ -12,6 +12,7 @@ from cyme.controller.branches import Branches
 from cyme.controller.changes import Changes
 from cyme.controller.history import History
 from cyme.controller.instances import Instances
+from cyme.controller.issued import ACTOR, IssuedTasks, TaskActor, name_of
 from cyme.controller.owner import BranchActor, InstanceActor
 from cyme.controller.queues import Queues
 from cyme.controller.rolling import Rolling
@@ -54,7 +55,8 @@ class Controller:
         self.apps = Apps(catalogue, actors.narrator, default_broker)
         self.queues = Queues(clock, catalogue, remote, actors.narrator, default_broker)
         self.instances = Instances(catalogue, supervisor, actors, presence, branch_id, default_broker)
-        self.tasks = Tasks(clock, catalogue, gateway, default_broker, rules)
+        issued = IssuedTasks(clock, catalogue, gateway, actors, presence, branch_id)
+        self.tasks = Tasks(clock, catalogue, gateway, issued, default_broker, rules)
         self.branches = Branches(presence)
         self.events = History(catalogue, events)
         self.rollouts = Rollouts(clock, catalogue, actors, events, branch_id, restart_timeout)
@@ -96,6 +98,7 @@ def make_controller(
 
     owner = InstanceActor(clock, catalogue, supervisor, branch_id, default_broker)
     actors.register("Instance", owner, own_instances, accepts=True)
+    actors.register(ACTOR, TaskActor(gateway, branch_id), lambda: [name_of(branch_id)])
     actors.register("Branch", BranchActor(owner), lambda: [branch_id])
     actors.register("Branch", RolloutActor(clock, catalogue, events), lambda: [branch_id])
     catalogue.subscribe(declarations_changed)

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "catalogue": frozenset({"asking", "faults"}),
     "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
     "controller": frozenset(
-        {"actors", "asking", "brokers", "membership", "narration", "planning", "queued", "targets"}
+        {"actors", "asking", "brokers", "membership", "narration", "planning", "queued", "targets", "taskids"}
     ),
     "declarations": frozenset(),
     "embedded": frozenset(),
