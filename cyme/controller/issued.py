@@ -125,12 +125,15 @@ class IssuedTasks:
             raise NoSuchTask(task_id)
         name = f"{node:012x}"
         try:
-            told = await self._actors.call(ACTOR, name, verb, timeout=ANSWER_WITHIN, task=task_id, **arguments)
+            told = await self._actors.call(
+                ACTOR, name, verb, timeout=ANSWER_WITHIN, task=task_id, **arguments
+            )
         except (NoRoute, OwnerGone):
             branch = next((one for one in self._branches() if node_of(one) == node), None)
-            since = None if branch is None else self._presence.away_since(branch)
             if branch is None:
                 raise NoSuchTask(task_id) from None
+            self._presence.finds_nobody(branch)
+            since = self._presence.away_since(branch)
             raise BranchAway(branch, None if since is None else moment(since)) from None
         return _read(task_id, told)
 
