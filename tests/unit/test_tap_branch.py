@@ -182,6 +182,7 @@ class BranchTestCase(SynchronousTestCase):
             vitals=self.vitals,
             manager=self.manager,  # type: ignore[arg-type]
             host="box",
+            built=lambda: self.notes.append("built"),
         )
 
     def listens(self, url: str | None, port: int | None) -> None:
@@ -214,6 +215,7 @@ class StartTests(BranchTestCase):
                 "gateway startService",
                 "supervisor startService",
                 "rolling startService",
+                "built",
                 "stall_watch startService",
             ],
         )
