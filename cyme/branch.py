@@ -131,6 +131,7 @@ class Branch(Service):
     :param vitals: what the watchdog looks at; nothing any more once the branch stops.
     :param manager: the service manager, which is told how the branch is.
     :param host: this machine's name.
+    :param built: called when everything is up, before the reactor's stalls count.
     """
 
     _log = Logger()
@@ -152,6 +153,7 @@ class Branch(Service):
         vitals: Vitals,
         manager: ServiceManager,
         host: str,
+        built: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._settings = settings
@@ -167,6 +169,7 @@ class Branch(Service):
         self._vitals = vitals
         self._manager = manager
         self._host = host
+        self._built = built
         self._port: IListeningPort | None = None
         self._parts: Parts | None = None
         self._broker = ""
@@ -305,6 +308,7 @@ class Branch(Service):
         self._begun.add("rolling restarts")
         parts.rolling.startService()
         self._state = ""
+        self._built()
         self._begun.add("stall watch")
         parts.stall_watch.startService()
         self._log.info(

@@ -22,6 +22,7 @@ from cyme.broker_choice import amqp_answers
 from cyme.brokers import AMQP, redacted, transport_of
 from cyme.embedded import EmbeddedRedis, find_server
 from cyme.errors import CannotStart, InvalidParameter
+from cyme.garbage import put_aside
 from cyme.logs import Log, escaped
 from cyme.options import Options
 from cyme.rootfolder import RootFolder
@@ -117,6 +118,7 @@ def make_branch(reactor: Any, settings: Settings, *, logs_itself: bool) -> Branc
         vitals=vitals,
         manager=manager,
         host=host,
+        built=put_aside,
     )
 
 

@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "exits": frozenset(),
     "events": frozenset({"asking", "narration"}),
     "faults": frozenset(),
+    "garbage": frozenset(),
     # The way to a broker is the same for all: `remote.wires`.
     "gateway": frozenset({"brokers", "planning", "queued", "remote", "taskids", "vitals"}),
     "heldrows": frozenset({"models", "planning", "queued"}),

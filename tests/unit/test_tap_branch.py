@@ -183,6 +183,7 @@ class BranchTestCase(SynchronousTestCase):
             vitals=self.vitals,
             manager=self.manager,  # type: ignore[arg-type]
             host="box",
+            built=lambda: self.notes.append("built"),
         )
 
     def listens(self, url: str | None, port: int | None) -> None:
@@ -216,6 +217,7 @@ class StartTests(BranchTestCase):
                 "gateway startService",
                 "supervisor startService",
                 "rolling startService",
+                "built",
                 "stall_watch startService",
             ],
         )
