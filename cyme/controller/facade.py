@@ -10,7 +10,7 @@ from zope.interface import implementer
 from cyme.controller.apps import Apps
 from cyme.controller.branches import Branches
 from cyme.controller.changes import Changes
-from cyme.controller.history import History
+from cyme.controller.history import History, HistoryActor
 from cyme.controller.instances import Instances
 from cyme.controller.issued import ACTOR, IssuedTasks, TaskActor, name_of
 from cyme.controller.owner import BranchActor, InstanceActor
@@ -58,7 +58,7 @@ class Controller:
         issued = IssuedTasks(clock, catalogue, gateway, actors, presence, branch_id)
         self.tasks = Tasks(clock, catalogue, gateway, issued, default_broker, rules)
         self.branches = Branches(presence)
-        self.events = History(catalogue, events)
+        self.events = History(clock, catalogue, events, actors, branch_id)
         self.rollouts = Rollouts(clock, catalogue, actors, events, branch_id, restart_timeout)
         self.rolling = Rolling(clock, catalogue, actors, events, branch_id)
 
@@ -98,6 +98,7 @@ def make_controller(
 
     owner = InstanceActor(clock, catalogue, supervisor, branch_id, default_broker)
     actors.register("Instance", owner, own_instances, accepts=True)
+    actors.register("Instance", HistoryActor(events), own_instances)
     actors.register(ACTOR, TaskActor(gateway, branch_id), lambda: [name_of(branch_id)])
     actors.register("Branch", BranchActor(owner), lambda: [branch_id])
     actors.register("Branch", RolloutActor(clock, catalogue, events), lambda: [branch_id])

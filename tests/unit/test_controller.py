@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from cyme.bus.local import LocalBus, Switch
 from cyme.catalogue import Catalogue
 from cyme.controller import Controller, make_controller
+from cyme.controller.history import LOOK_EVERY
 from cyme.declarations import App, Declaration, Instance
 from cyme.errors import (
     BranchAway,
@@ -950,6 +951,40 @@ class TwoBranchesTests(SynchronousTestCase):
         asked = self.here.controller.instances.consume("foo", "w1", "nothing")
         self.clock.advance(0)
         self.failureResultOf(asked, NoSuchQueue)
+
+    def test_events(self) -> None:
+        """What happened to an instance its owner tells, whoever is asked; also as it happens."""
+        self.add()
+        told = self.there.events
+        told.record("worker-started", instance="w1", who="supervisor")
+        told.record("worker-started", instance="w2", who="supervisor")
+        told.record("worker-ready", instance="w1", who="supervisor")
+        events = self.result(self.here.controller.events.read("foo", "w1", since=0, limit=10))
+        kinds = [one["kind"] for one in events]
+        self.assertEqual(kinds[-2:], ["worker-started", "worker-ready"])
+        more = self.result(self.here.controller.events.read("foo", "w1", since=events[-2]["id"]))
+        self.assertEqual([one["kind"] for one in more], ["worker-ready"])
+        heard: list[Any] = []
+        following = self.result(
+            self.here.controller.events.follow(
+                "foo", "w1", since=events[-2]["id"], deliver=heard.append, failed=self.fail
+            )
+        )
+        following.resume()
+        told.record("worker-ended", instance="w1", who="supervisor")
+        for _ in range(3):
+            self.clock.advance(LOOK_EVERY)
+            self.clock.advance(0)
+            self.clock.advance(0)
+        self.assertEqual([one["kind"] for one in heard], ["worker-ready", "worker-ended"])
+        following.stop()
+        self.clock.advance(LOOK_EVERY)
+        self.clock.advance(LOOK_EVERY)
+        future = self.here.controller.events.follow(
+            "foo", "w1", since=99, deliver=heard.append, failed=self.fail
+        )
+        self.clock.advance(0)
+        self.failureResultOf(future, InvalidParameter)
 
     def test_just_deleted(self) -> None:
         """An instance that its owner has just deleted is not there, and its branch not away."""
