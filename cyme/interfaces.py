@@ -560,10 +560,23 @@ class IMessageBus(Interface):
 
     inbox = Attribute("the name of this branch's own inbox, a str, known once started")
 
+    connected = Attribute("whether messages come and go now, a bool")
+
     def start(receive: Callable[[bytes], Deferred[None]]) -> Deferred[None]:
         """Connect; `receive` is called with each message for this branch.
 
         A message that was taken by `to_any` counts as done when that Deferred fires.
+        Fires when it is connected, or soon after it turned out that the bus is away: it is
+        then tried on and on.
+        """
+
+    def subscribe(changed: Callable[[bool], None]) -> None:
+        """Have `changed` called with what `connected` is whenever that changes, `stop` included."""
+
+    def settled() -> Deferred[None]:
+        """Fire once all that was owned, disowned, accepted and declined holds for every sender.
+
+        Also when the bus gets away meanwhile; then it holds from the moment of its return.
         """
 
     def stop() -> Deferred[None]:

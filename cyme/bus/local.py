@@ -81,15 +81,27 @@ class LocalBus:
         self._waiting: deque[_Waiting] = deque()
         self._delivered = 0
         self._delivery: IDelayedCall | None = None
+        self._subscribers: list[Callable[[bool], None]] = []
         self.limit = LIMIT
         self.inbox = ""
 
     # -- IMessageBus ------------------------------------------------------------
 
+    @property
+    def connected(self) -> bool:
+        return self._receive is not None
+
+    def subscribe(self, changed: Callable[[bool], None]) -> None:
+        self._subscribers.append(changed)
+
+    def settled(self) -> Deferred[None]:
+        return succeed(None)
+
     def start(self, receive: Callable[[bytes], Deferred[None]]) -> Deferred[None]:
         self.inbox = f"local.{next(self._switch.numbers)}"
         self._receive = receive
         self._switch.buses.append(self)
+        self._tell()
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
@@ -97,6 +109,7 @@ class LocalBus:
             self._receive = None
             self._switch.buses.remove(self)
             self._waiting.clear()
+            self._tell()
         if self._delivery is not None:
             self._delivery.cancel()
             self._delivery = None
@@ -169,6 +182,14 @@ class LocalBus:
         return {"the branch bus": self._delivered} if self._waiting else {}
 
     # -- inside ---------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        """Tell the subscribers whether messages come and go now."""
+        for changed in self._subscribers:
+            try:
+                changed(self.connected)
+            except Exception:
+                self._log.failure("a subscriber to the bus failed")
 
     def _refusal(self, body: bytes) -> CymeError | None:
         """Why a message can't be sent, or None."""

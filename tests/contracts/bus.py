@@ -73,6 +73,7 @@ def make_bus_tests(fixture: Callable[[TestCase], Callable[[], IMessageBus]]) -> 
             """A message for a name reaches the branch that owns it and no other."""
             first, second = await self.branch(), await self.branch()
             second.bus.own("Instance", "w1")
+            await second.bus.settled()
             await first.bus.to_owner("Instance", "w1", b"hello", expires=SOON)
             self.assertEqual(await second.next(), b"hello")
             await self.nothing_more(first)
@@ -81,6 +82,7 @@ def make_bus_tests(fixture: Callable[[TestCase], Callable[[], IMessageBus]]) -> 
             """A branch may own the name that it sends to."""
             branch = await self.branch()
             branch.bus.own("Instance", "w1")
+            await branch.bus.settled()
             await branch.bus.to_owner("Instance", "w1", b"hello", expires=SOON)
             self.assertEqual(await branch.next(), b"hello")
 
@@ -102,18 +104,21 @@ def make_bus_tests(fixture: Callable[[TestCase], Callable[[], IMessageBus]]) -> 
             self.assertEqual(refusal.arguments, ("Instance", "w1"))
             branch.bus.own("Instance", "w1")
             branch.bus.disown("Instance", "w1")
+            await branch.bus.settled()
             await self.refused(NoRoute, branch.bus.to_owner("Instance", "w1", b"hello", expires=SOON))
 
         async def test_names_belong_to_actors(self) -> None:
             """Owning a name for one actor is not owning it for another."""
             branch = await self.branch()
             branch.bus.own("App", "foo")
+            await branch.bus.settled()
             await self.refused(NoRoute, branch.bus.to_owner("Instance", "foo", b"hello", expires=SOON))
 
         async def test_owner_leaves(self) -> None:
             """When its owner leaves, nobody owns a name."""
             first, second = await self.branch(), await self.branch()
             second.bus.own("Instance", "w1")
+            await second.bus.settled()
             await second.bus.stop()
             await self.refused(NoRoute, first.bus.to_owner("Instance", "w1", b"hello", expires=SOON))
 
@@ -121,7 +126,9 @@ def make_bus_tests(fixture: Callable[[TestCase], Callable[[], IMessageBus]]) -> 
             """Work for any branch reaches exactly one of those that accept it."""
             first, second, third = await self.branch(), await self.branch(), await self.branch()
             first.bus.accept("Instance")
+            await first.bus.settled()
             second.bus.accept("Instance")
+            await second.bus.settled()
             count = 4
             for _ in range(count):
                 await third.bus.to_any("Instance", b"work", expires=SOON)
@@ -141,6 +148,7 @@ def make_bus_tests(fixture: Callable[[TestCase], Callable[[], IMessageBus]]) -> 
             await self.refused(NoRoute, branch.bus.to_any("Instance", b"work", expires=SOON))
             branch.bus.accept("Instance")
             branch.bus.decline("Instance")
+            await branch.bus.settled()
             await self.refused(NoRoute, branch.bus.to_any("Instance", b"work", expires=SOON))
 
         async def test_all(self) -> None:
@@ -198,6 +206,24 @@ def make_bus_tests(fixture: Callable[[TestCase], Callable[[], IMessageBus]]) -> 
                 await self.refused(BusAway, away.to_all(b"hello", expires=SOON))
                 await self.refused(BusAway, away.to_inbox("somebody", b"hello", expires=SOON))
 
+        async def test_subscribed(self) -> None:
+            """Who subscribes hears of the start and of the end, after the bus knows of it itself."""
+            bus = self.make()
+            heard: list[tuple[bool, bool]] = []
+            bus.subscribe(lambda connected: heard.append((connected, bus.connected)))
+            self.assertFalse(bus.connected)
+            await bus.start(Branch(bus).receive)
+            self.assertEqual(heard, [(True, True)])
+            await bus.stop()
+            self.assertEqual(heard, [(True, True), (False, False)])
+
+        async def test_settled_while_away(self) -> None:
+            """Nobody waits for a bus that is not connected until what is owned holds."""
+            bus = self.make()
+            bus.own("Instance", "w1")
+            bus.accept("Instance")
+            await bus.settled()
+
         async def test_stopped_twice(self) -> None:
             """A bus that is stopped again stays stopped."""
             branch = await self.branch()
@@ -210,6 +236,7 @@ def make_bus_tests(fixture: Callable[[TestCase], Callable[[], IMessageBus]]) -> 
             bus, body = branch.bus, bytes(branch.bus.limit + 1)
             bus.own("Instance", "w1")
             bus.accept("Instance")
+            await bus.settled()
             await self.refused(BodyTooLarge, bus.to_owner("Instance", "w1", body, expires=SOON))
             await self.refused(BodyTooLarge, bus.to_any("Instance", body, expires=SOON))
             await self.refused(BodyTooLarge, bus.to_all(body, expires=SOON))

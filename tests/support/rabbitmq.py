@@ -51,9 +51,12 @@ class RabbitMQ:
     """A RabbitMQ node; started when made, gone with all it held after `close`.
 
     All methods but `ctl` block.
+
+    :param conf: lines of `rabbitmq.conf`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, conf: str = "") -> None:
+        self._conf = conf
         self._server_script = _script("rabbitmq-server")
         self._ctl_script = _script("rabbitmqctl")
         self._folder = tempfile.mkdtemp(prefix="cyme-rabbitmq-")
@@ -78,7 +81,7 @@ class RabbitMQ:
         self.port, self._distribution_port, self._epmd_port = free_ports(3)
         tools = random.randrange(20000, 32000)
         folder = self._folder
-        for name, text in (("environment", ""), ("plugins", "[].\n"), ("rabbitmq.conf", "")):
+        for name, text in (("environment", ""), ("plugins", "[].\n"), ("rabbitmq.conf", self._conf)):
             with open(os.path.join(folder, name), "w") as file:
                 file.write(text)
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"

@@ -28,9 +28,6 @@ EMPTY_WORDS = re.compile(r"\b(should|correctly|properly)\b|^(tests?|checks?|veri
 #: Imported name -> the distribution that has it, where they differ.
 DISTRIBUTIONS = {"zope": "zope.interface"}
 
-#: Required for the bus between branches.
-NOT_YET_IMPORTED = frozenset({"txamqp"})
-
 
 def test_methods() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Each test method of the project, and where it stands."""
@@ -143,7 +140,7 @@ class SourcesTests(SynchronousTestCase):
             DISTRIBUTIONS.get(name, name) for name in imported - sys.stdlib_module_names - {"cyme", ""}
         }
         self.assertEqual(imported - names["install"] - names["extra"], set(), "not required")
-        self.assertEqual(names["install"] - imported - NOT_YET_IMPORTED, set(), "not used")
+        self.assertEqual(names["install"] - imported, set(), "not used")
 
 
 class ContractsTests(SynchronousTestCase):

@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     | {"systemd", "vitals"},
     "broker_choice": frozenset({"brokers", "readers"}),
     "brokers": frozenset(),
-    "bus": frozenset(),
+    "bus": frozenset({"brokers"}),
     "catalogue": frozenset({"asking", "faults"}),
     "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
     "controller": frozenset(

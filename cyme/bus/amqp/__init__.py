@@ -1,0 +1,1 @@
+"""The bus between branches, over RabbitMQ, by txamqp."""
