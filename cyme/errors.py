@@ -8,6 +8,7 @@ constructor arguments (see Note [Errors on the wire] there).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -228,6 +229,31 @@ class RolloutRuns(Conflict):
         return f"app {app!r} is being restarted by rollout {id}; DELETE /{app}/restart/ calls that off"
 
 
+class BranchLives(Conflict):
+    """What is done to a branch that is away was asked for one that lives."""
+
+    def __init__(self, branch: str) -> None:
+        super().__init__(branch)
+
+    def sentence(self) -> str:
+        (branch,) = self.arguments
+        return f"branch {branch!r} lives; POST /branches/{branch}/drain/ moves its instances to others"
+
+
+class BranchCordoned(Conflict):
+    """The branch takes no new instances."""
+
+    def __init__(self, branch: str) -> None:
+        super().__init__(branch)
+
+    def sentence(self) -> str:
+        (branch,) = self.arguments
+        return (
+            f"branch {branch!r} is cordoned and takes no new instances;"
+            f" POST /branches/{branch}/uncordon/ ends that"
+        )
+
+
 class CannotBeAsynchronous(Refused):
     """`!` before something that changes nothing."""
 
@@ -298,6 +324,44 @@ class NoRoute(Away):
     def sentence(self) -> str:
         actor, name = self.arguments
         return f"no live branch owns {actor} {name!r}"
+
+
+class BranchAway(Away):
+    """A branch that was there before does not live now."""
+
+    def __init__(self, branch: str) -> None:
+        super().__init__(branch)
+
+    def sentence(self) -> str:
+        (branch,) = self.arguments
+        return f"branch {branch!r} is away; POST /branches/{branch}/evacuate/ gives its instances to others"
+
+
+class NoPlace(Away):
+    """No branch takes an instance now.
+
+    :param labels: `NAME=VALUE`, which the branch has to have.
+    """
+
+    def __init__(self, labels: Sequence[str] = ()) -> None:
+        super().__init__(list(labels))
+
+    def sentence(self) -> str:
+        (labels,) = self.arguments
+        if not labels:
+            return "no live branch takes new instances"
+        return f"no live branch that takes new instances has the labels {' and '.join(labels)}"
+
+
+class NameClaimed(Away):
+    """Somebody else in the cluster is about to make something of that name."""
+
+    def __init__(self, actor: str, name: str) -> None:
+        super().__init__(actor, name)
+
+    def sentence(self) -> str:
+        actor, name = self.arguments
+        return f"{actor} {name!r} is another branch's business at this moment; try again"
 
 
 class NoReply(CymeError):

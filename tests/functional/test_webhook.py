@@ -282,7 +282,6 @@ class WebhookOnRabbitMQTests(OnRabbitMQ, RequestMixin, WebhookTestCase):
         held.finish()
         self.assertEqual((await self.result_of(task_id))["content"], "at last")
 
-
     async def test_hang_up(self) -> None:
         """A worker of another app that SIGHUP made start anew still makes requests."""
         self.workers = self.make_workers(PYTHONPATH=PROJECT)

@@ -95,9 +95,7 @@ def _read(url: str) -> BusAddress:
     said = parts(url)
     if not said["hostname"] or not said["port"]:
         raise InvalidParameter("broker", "the host or the port can't be read")
-    arguments = {
-        _ALIASES[name]: value for name, value in parse_qsl(urlsplit(url).query) if name in _ALIASES
-    }
+    arguments = {_ALIASES[name]: value for name, value in parse_qsl(urlsplit(url).query) if name in _ALIASES}
     return BusAddress(
         shown=redacted(url),
         host=said["hostname"],
