@@ -225,10 +225,10 @@ def make_bus_tests(fixture: Callable[[TestCase], Callable[[], IMessageBus]]) -> 
             await bus.settled()
 
         async def test_claim(self) -> None:
-            """One has a claim at a time, of two that ask at the same moment too; names have nothing in common."""
+            """Of two that ask at the same moment one has the claim, until it gives it back."""
             first, second = (await self.branch()).bus, (await self.branch()).bus
             asked = [bus.claim("Instance", "w1") for bus in (first, second)]
-            outcomes = await DeferredList(asked, consumeErrors=True)
+            outcomes: list[tuple[bool, Any]] = await DeferredList(asked, consumeErrors=True)
             self.assertEqual(sorted(taken for taken, _ in outcomes), [False, True])
             [release] = [outcome for taken, outcome in outcomes if taken]
             [refusal] = [outcome for taken, outcome in outcomes if not taken]
