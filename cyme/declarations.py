@@ -205,9 +205,9 @@ class BranchState:
     """What was asked of a branch and holds also while it is away.
 
     :ivar is_cordoned: whether it takes no new instances.
-    :ivar draining_since: since when its instances are moved to other branches, seconds since the
-        epoch; None while they are not. `drained_at` is when none was left, or None.
-    :ivar moved: the instances that this drain has moved, each with the branch that has it now.
+    :ivar draining_since: since when its instances are to be moved to other branches, seconds since
+        the epoch; None when they are to stay. `drained_at` is when none was left, or None.
+    :ivar moved: the instances that the drain has moved, each with the branch that got it.
     :ivar problem: why the drain does not get on, or None.
     """
 
@@ -228,8 +228,8 @@ class BranchState:
 
     @property
     def is_draining(self) -> bool:
-        """Whether instances are still to be moved."""
-        return self.draining_since is not None and self.drained_at is None and not self.deleted
+        """Whether its instances are to be moved."""
+        return self.draining_since is not None and not self.deleted
 
 
 Declaration: TypeAlias = App | Queue | Instance | Rollout | BranchState

@@ -13,6 +13,7 @@ from cyme.naming import (
     CONCURRENCY_MOST,
     MEMORY_MOST,
     SECONDS_MOST,
+    is_label,
     is_plain_name,
     is_queue_name,
 )
@@ -101,6 +102,8 @@ def _instance_fault(instance: Instance) -> str | None:
         return f"0 <= min_concurrency <= max_concurrency <= {CONCURRENCY_MOST} does not hold"
     if instance.max_concurrency < 1:
         return "max_concurrency is less than 1"
+    if not all(map(is_label, instance.labels)):
+        return "its labels are not all NAME=VALUE"
     return next(filter(None, map(_queue_name_fault, instance.queues)), None)
 
 

@@ -143,9 +143,7 @@ class Places:
         """The live branches. What they own is known here earlier than they tell it."""
         counts = Counter(one.moving_to or one.branch for one in self._catalogue.instances())
         facts = {id: self._presence.about(id) for id in self._presence.members()}
-        return [
-            self._candidate(id, about, counts[id]) for id, about in facts.items() if about is not None
-        ]
+        return [self._candidate(id, about, counts[id]) for id, about in facts.items() if about is not None]
 
     def require(self, branch: str, labels: Collection[str] = ()) -> None:
         """Refuse a branch that can't get an instance.
