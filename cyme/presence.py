@@ -6,7 +6,7 @@ send each other once there are several; `about` answers from them without asking
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
@@ -22,6 +22,8 @@ class Identity:
 
     :ivar url: where its HTTP server answers, or None without one; so `port`.
     :ivar sup_interval: seconds between two full checks of the supervisor.
+    :ivar labels: name -> value, for who places instances.
+    :ivar cpus: how many processors the machine has.
     """
 
     id: str
@@ -31,6 +33,8 @@ class Identity:
     sup_interval: float
     url: str | None = None
     port: int | None = None
+    labels: Mapping[str, str] = {}
+    cpus: int = 1
 
 
 class Presence:
@@ -84,6 +88,8 @@ class Presence:
             # Connections to the bus; the first Cyme had several (http-api.md, "Branches").
             "numc": 1,
             "version": me.version,
+            "labels": dict(me.labels),
+            "cpus": me.cpus,
             "instances": self._count_instances(),
             "load_average": self._load_average(),
             "disk_use": self._disk_use(),

@@ -102,13 +102,14 @@ class Branches:
         """
         return await self._evacuating.evacuate(id)
 
-    async def _ask(self, id: str, verb: str) -> Any:
+    async def _ask(self, id: str, verb: str) -> dict[str, Any]:
         try:
-            return await self._actors.call("Branch", id, verb)
+            answer: dict[str, Any] = await self._actors.call("Branch", id, verb)
+            return answer
         except NoRoute:
             raise BranchAway(id) from None
 
-    async def _ask_or_write(self, id: str, verb: str) -> Any:
+    async def _ask_or_write(self, id: str, verb: str) -> dict[str, Any]:
         try:
             self._places.require_alive(id)
             return await self._ask(id, verb)

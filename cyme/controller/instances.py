@@ -14,8 +14,6 @@ from cyme.actors import ANSWER_WITHIN, ANYONE
 from cyme.controller.deferring import returns_deferred
 from cyme.controller.details import instance_details, lost
 from cyme.controller.names import instance_name
-from cyme.controller.placing import ROUND_ROBIN, Places, labels_of
-from cyme.controller.placing import placement as checked_placement
 from cyme.controller.parameters import (
     START_PARAMETERS,
     boolean,
@@ -27,6 +25,8 @@ from cyme.controller.parameters import (
     text,
     whole,
 )
+from cyme.controller.placing import ROUND_ROBIN, Places, labels_of
+from cyme.controller.placing import placement as checked_placement
 from cyme.declarations import Instance
 from cyme.errors import (
     BranchAway,

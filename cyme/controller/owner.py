@@ -325,5 +325,7 @@ class BranchActor:
 
 def _changed(instance: Instance, changes: dict[str, Any]) -> Instance:
     """An instance with fields as they came off the wire: JSON has no tuples."""
-    tuples = {name: tuple(changes[name]) for name in ("queues", "labels") if name in changes}
-    return evolve(instance, **{**changes, **tuples})
+    fields = dict(changes)
+    for name in fields.keys() & {"queues", "labels"}:
+        fields[name] = tuple(fields[name])
+    return evolve(instance, **fields)

@@ -464,7 +464,8 @@ class FakeBranches(_Verbs):
 
     def _asked(self) -> dict[str, Any]:
         left = sorted(self._controller.declared_instances)
-        draining = {"since": 1000.0, "ended_at": None, "moved": {}, "moving": {}, "left": left, "problem": None}
+        draining: dict[str, Any] = {"since": 1000.0, "ended_at": None, "moved": {}, "moving": {}}
+        draining |= {"left": left, "problem": None}
         return {
             "is_cordoned": self._controller.is_cordoned,
             "draining": draining if self._controller.is_draining else None,

@@ -827,7 +827,7 @@ class SilenceTests(SupervisorTestCase):
 
 
 class OwnersTests(SupervisorTestCase):
-    """Instances that come from other branches and go to them, see Note [Moves] in `cyme.controller.moving`."""
+    """Instances that come from other branches and go to them (`cyme.controller.moving`)."""
 
     def test_guest(self) -> None:
         """The worker of an instance that is being moved here runs before this branch owns it, and after."""
@@ -872,7 +872,7 @@ class OwnersTests(SupervisorTestCase):
         self.assertNotIn("removed", [event.kind for event in self.events.recorded])
 
     def test_killed_in_between(self) -> None:
-        """A branch that was killed before it stopped the worker of what others have now stops it at its start."""
+        """A branch that was killed before it stopped the worker of what others have stops it at its start."""
         self.declare(Instance(name="w1", app="foo", branch="b2"), Instance(name="w2", app="foo", branch="b2"))
         moved = Instance(name="w1", app="foo", branch="b1")
         app = self.catalogue.app("foo")
