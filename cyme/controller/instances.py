@@ -248,7 +248,9 @@ class Instances:
             raise InvalidParameter("branch", problem)
         if labels and tuple(labels) != there.labels:
             asked = " ".join(there.labels) or "none"
-            problem = f"instance {there.name!r} was placed by other labels ({asked}); delete it to place it anew"
+            problem = (
+                f"instance {there.name!r} was placed by other labels ({asked}); delete it to place it anew"
+            )
             raise InvalidParameter("label", problem)
 
     # -- commands to the owner --------------------------------------------------------------

@@ -434,7 +434,7 @@ def make_http_api_tests(
             self.assert_answer(self.ask("POST", f"/branches/{branch}/shutdown/"), 200, {"ok": "ok"})
 
         def test_branch_commands(self) -> None:
-            """What is asked of a branch is asked with POST or PUT, without parameters, of one that there is."""
+            """What is asked of a branch is asked with POST or PUT, without parameters."""
             (branch,) = self.ask("GET", "/branches/").json
             for action in ("cordon", "uncordon", "drain", "evacuate", "shutdown"):
                 place = f"/branches/{branch}/{action}/"

@@ -52,7 +52,7 @@ class LoadTests(SynchronousTestCase):
     """Who has least to do."""
 
     def test_table(self) -> None:
-        """Load and instances count alike, for each processor; then fewer instances come first, then the id."""
+        """Load and instances count alike for each processor; then fewer instances come first, then ids."""
         for expected, *found in (
             ("ab", Candidate(id="b"), Candidate(id="a")),
             ("ba", Candidate(id="a", instances=1), Candidate(id="b")),
