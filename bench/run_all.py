@@ -21,7 +21,7 @@ from reporting import make_parser, print_targets
 #: In the order in which they run; those of the second kind need no broker.
 WITH_BROKER = (
     *("create_to_pong", "respawn", "supervision_pass", "memory"),
-    *("queue_rate", "submit_to_result", "results_after_downtime"),
+    *("queue_rate", "submit_to_result", "results_after_downtime", "bus_call"),
 )
 OTHERS = ("http_reads",)
 

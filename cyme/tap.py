@@ -19,9 +19,9 @@ from twisted.logger import ILogObserver, Logger
 from cyme import __version__
 from cyme.branch import Branch, Parts, Readiness, Refusals
 from cyme.broker_choice import amqp_answers
-from cyme.brokers import redacted
+from cyme.brokers import AMQP, redacted, transport_of
 from cyme.embedded import EmbeddedRedis, find_server
-from cyme.errors import CannotStart
+from cyme.errors import CannotStart, InvalidParameter
 from cyme.logs import Log, escaped
 from cyme.options import Options
 from cyme.rootfolder import RootFolder
@@ -32,6 +32,8 @@ from cyme.vitals import Vitals
 from cyme.watchdog import HangAlarm, LastWords, Watchdog
 
 if TYPE_CHECKING:
+    from cyme.bus.amqp.bus import AMQPBus
+    from cyme.bus.local import LocalBus
     from cyme.interfaces import ILauncher
 
 #: Seconds for which one attempt to connect to a broker may make no progress: the system's resolver
@@ -132,7 +134,6 @@ def _assemble(
     """Build the parts of a branch; they come from modules that only a branch that starts needs."""
     from cyme.actors import Actors
     from cyme.api.site import make_site
-    from cyme.bus.local import LocalBus
     from cyme.catalogue import Catalogue
     from cyme.controller.facade import make_controller
     from cyme.controller.tasks import Rules
@@ -212,12 +213,12 @@ def _assemble(
     )
     # Twice the time that a worker may take to stop and to start.
     restart_timeout = 2 * (settings.warm_timeout + policy.start_timeout)
-    bus = LocalBus(reactor)
+    bus = _make_bus(reactor, broker, branch_id)
     actors = Actors(reactor, bus, branch_id, presence.members)
     for signs in (store.signs, remote.serving, bus.signs, threads.signs, gateway.serving):
         vitals.watch(signs, settings.hang_limit)
     vitals.watch(supervisor.signs, max(CHECK_LIMIT, settings.hang_limit))
-    for signs in (remote.connecting, gateway.connecting):
+    for signs in (remote.connecting, gateway.connecting, bus.connecting):
         vitals.watch(signs, max(CONNECT_LIMIT, settings.hang_limit))
     controller = make_controller(
         reactor,
@@ -264,6 +265,24 @@ def _assemble(
         stall_watch=_stall_watch(reactor, settings.stall_limit),
         in_flight=in_flight.none,
     )
+
+
+def _make_bus(reactor: Any, broker: str, branch_id: str) -> AMQPBus | LocalBus:
+    """The bus to the branches on the same broker, where it speaks AMQP; elsewhere a branch is alone.
+
+    :raises CannotStart: when the broker's URL has arguments that the bus can't read.
+    """
+    if transport_of(broker) not in AMQP:
+        from cyme.bus.local import LocalBus
+
+        return LocalBus(reactor)
+    from cyme.bus.amqp.bus import AMQPBus
+
+    policy = backoffPolicy(initialDelay=0.5, maxDelay=10.0, jitter=random.random)
+    try:
+        return AMQPBus(reactor, broker, name=f"Cyme branch {branch_id}", retry_policy=policy)
+    except InvalidParameter as problem:
+        raise CannotStart(f"--broker {redacted(broker)}: {problem}") from None
 
 
 def _stall_watch(reactor: Any, limit: float) -> IService:

@@ -202,6 +202,10 @@ class LocalBus:
         """See `cyme.vitals.Signs`; the value changes with each delivery."""
         return {"the branch bus": self._delivered} if self._waiting else {}
 
+    def connecting(self) -> Mapping[str, object]:
+        """See `cyme.vitals.Signs`: there is nothing to connect to."""
+        return {}
+
     # -- inside ---------------------------------------------------------------------
 
     def _tell(self) -> None:

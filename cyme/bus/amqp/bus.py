@@ -20,21 +20,22 @@ from txamqp.client import Closed
 from zope.interface import implementer
 
 from cyme.bus.amqp.addresses import CONNECT_WITHIN, BusAddress, endpoint_of, read_addresses
+from cyme.bus.amqp.channel import code_of
 from cyme.bus.amqp.claims import LOCKED
-from cyme.bus.amqp.client import Client, code_of
+from cyme.bus.amqp.client import Client
 from cyme.bus.amqp.connecting import Connecting
 from cyme.bus.amqp.fields import Unencodable
 from cyme.bus.amqp.publishing import Overfull, Unpublished, Unrouted
 from cyme.bus.amqp.seldom import Seldom
 from cyme.bus.amqp.session import STEP_WITHIN, Owned, Session
 from cyme.bus.amqp.topology import EVERYBODY, routes, work_queue_of
-from cyme.bus.amqp.work import Taken, Work
+from cyme.bus.amqp.work import Work
 from cyme.bus.local import LIMIT
 from cyme.errors import BodyTooLarge, BusAway, CymeError, NoRoute
 from cyme.interfaces import IMessageBus
 
 #: Seconds after which a start is over, whether or not the broker has answered.
-START_WITHIN = 10.0
+START_WITHIN = 3.0
 #: Seconds after which `settled` waits no longer for a broker that does not answer.
 SETTLE_WITHIN = 10.0
 #: Messages that are handled at the same time; more are dropped.
@@ -81,6 +82,7 @@ class AMQPBus:
         # The session that was begun last, and the same once it is ready.
         self._begun: tuple[Session, Work] | None = None
         self._ready: tuple[Session, Work] | None = None
+        self._is_connected = False
         self._handling = 0
         self._dropped = Seldom(reactor, DROPPED_SAID_EVERY)
         self.counts: Counter[str] = Counter()
@@ -91,7 +93,7 @@ class AMQPBus:
 
     @property
     def connected(self) -> bool:
-        return self._ready is not None
+        return self._is_connected
 
     def subscribe(self, changed: Callable[[bool], None]) -> None:
         self._subscribers.append(changed)
@@ -172,13 +174,16 @@ class AMQPBus:
         return self._sent(session.publish("", inbox, body, expires, True), NoRoute("inbox", inbox))
 
     def signs(self) -> Mapping[str, object]:
-        """See `cyme.vitals.Signs`; the value changes with each attempt and each message that is settled."""
-        if self._connecting is None:
+        """See `cyme.vitals.Signs`; the value changes with each message that is settled."""
+        if self._ready is None or not self._ready[0].sending:
             return {}
-        if self._ready is None:
-            return {"the branch bus": self._connecting.steps}
-        session, _ = self._ready
-        return {"the branch bus": (session.settled,)} if session.sending else {}
+        return {"the branch bus": self._ready[0].settled}
+
+    def connecting(self) -> Mapping[str, object]:
+        """See `cyme.vitals.Signs`; the value changes with each attempt to connect, and each pause."""
+        if self._connecting is None or self._ready is not None:
+            return {}
+        return {"the connection of the branch bus": self._connecting.steps}
 
     # -- owning ------------------------------------------------------------------------
 
@@ -243,16 +248,11 @@ class AMQPBus:
 
     # -- receiving --------------------------------------------------------------------
 
-    def _delivered(self, body: bytes | None) -> None:
-        """Take a message from the inbox."""
-        self._handle(body)
-
-    def _taken(self, taken: Taken) -> Deferred[None]:
-        """Take work."""
-        return self._handle(taken.body)
-
     def _handle(self, body: bytes | None) -> Deferred[None]:
-        """Have a message handled; never fails."""
+        """Have a message handled; never fails.
+
+        :param body: None for what was malformed or too long.
+        """
         if self._receive is None:
             return succeed(None)
         if body is None or self._handling >= HANDLING_MOST:
@@ -292,14 +292,12 @@ class AMQPBus:
         connecting = endpoint_of(self._reactor, address).connect(_Clients(make))
         try:
             client: Any = await connecting.addTimeout(CONNECT_WITHIN, self._reactor)
-            client = clients[-1]
             entering = client.authenticate(address.user, address.password, "PLAIN")
             await entering.addTimeout(STEP_WITHIN, self._reactor)
-            session = Session(self._reactor, client, self.inbox, self._owned, self._delivered)
-            work = Work(self._reactor, session, self._accepted, self._taken)
+            session = Session(self._reactor, client, self.inbox, self._owned, self._handle)
+            work = Work(self._reactor, session, self._accepted, self._handle)
             self._begun = session, work
             await session.prepare()
-            await work.open()
             return session
         except BaseException as problem:
             self._begun = None
@@ -310,17 +308,26 @@ class AMQPBus:
                 self.inbox = _new_inbox()
             raise
 
-    def _up(self, session: Session) -> None:
+    async def _up(self, session: Session) -> None:
+        """Begin to receive, now that answers can be sent."""
+        assert self._begun is not None
         self._ready = self._begun
-        self._tell()
+        await session.consume()
+        await self._ready[1].open()
+        if session.client.closed:
+            raise Closed("it was lost at once")
+        self._tell(True)
 
     def _down(self, session: Session) -> None:
+        """Send and receive nothing more by a session; one that is not stopped in good order is cut off."""
         if self._ready is None or self._ready[0] is not session:
             return
         _, work = self._ready
         self._begun = self._ready = None
         work.stop()
-        self._tell()
+        if self._connecting is not None:
+            session.client.give_up(Closed("it was given up"))
+        self._tell(False)
 
     async def _settled(self) -> None:
         if self._ready is not None:
@@ -339,11 +346,14 @@ class AMQPBus:
         if session is not None:
             await session.close()
 
-    def _tell(self) -> None:
-        """Tell the subscribers whether messages come and go now."""
+    def _tell(self, connected: bool) -> None:
+        """Tell the subscribers whether messages come and go now, if that has changed."""
+        if connected == self._is_connected:
+            return
+        self._is_connected = connected
         for changed in self._subscribers:
             try:
-                changed(self.connected)
+                changed(connected)
             except Exception:
                 self._log.failure("a subscriber to the bus failed")
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from txamqp.client import Closed
 
-from cyme.bus.amqp.client import code_of
+from cyme.bus.amqp.channel import code_of
 from cyme.bus.amqp.topology import claim_of
 from cyme.errors import BusAway, NameClaimed
 

@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from cyme.bus.amqp.client import problem_of
+from cyme.bus.amqp.channel import problem_of
 from cyme.bus.amqp.seldom import Seldom
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Connecting:
 
     :param open: makes a session at an address; cuts off what it began when it fails or is cancelled.
     :param retry_policy: number of rounds that failed in a row -> seconds until the next.
-    :param up: called with each session that is ready.
+    :param up: called with each session that is prepared; the session counts when that is done.
     :param down: called when it has ended.
     :ivar steps: changes with each attempt and each pause.
     :ivar tried: fires when a session is up, or none could be made at any address.
@@ -51,7 +51,7 @@ class Connecting:
         addresses: Sequence[BusAddress],
         open: Callable[[BusAddress], Awaitable[Session]],
         retry_policy: Callable[[int], float],
-        up: Callable[[Session], None],
+        up: Callable[[Session], Awaitable[None]],
         down: Callable[[Session], None],
     ) -> None:
         self._clock = clock
@@ -81,7 +81,7 @@ class Connecting:
 
     async def _run(self) -> None:
         failures = turn = 0
-        while not self._is_stopped:
+        while not self._is_over():
             address = self._addresses[turn % len(self._addresses)]
             turn += 1
             lasted = await self._at(address)
@@ -93,7 +93,7 @@ class Connecting:
             else:
                 # The next address may do: it is tried at once.
                 continue
-            if self._is_stopped:
+            if self._is_over():
                 break
             self.steps += 1
             await deferLater(self._clock, self._retry_policy(failures))
@@ -103,22 +103,22 @@ class Connecting:
         self.steps += 1
         try:
             session = await self._open(address)
+            try:
+                began = self._clock.seconds()
+                await self._up(session)
+                self._said.pop(address.shown, None)
+                self._log.info("the branch bus is connected to {broker}", broker=address.shown)
+                self._have_tried()
+                if self._is_over():
+                    return None
+                reason = await session.ended
+            finally:
+                self._down(session)
         except CancelledError:
             raise
         except Exception as problem:
             self._say(address, problem_of(problem))
             return None
-        began = self._clock.seconds()
-        self._said.pop(address.shown, None)
-        self._log.info("the branch bus is connected to {broker}", broker=address.shown)
-        self._up(session)
-        self._have_tried()
-        if self._is_stopped:
-            return None
-        try:
-            reason = await session.ended
-        finally:
-            self._down(session)
         self._log.warn(
             "the branch bus has lost {broker}: {problem}", broker=address.shown, problem=problem_of(reason)
         )
@@ -136,6 +136,9 @@ class Connecting:
                 broker=address.shown,
                 problem=problem,
             )
+
+    def _is_over(self) -> bool:
+        return self._is_stopped
 
     def _have_tried(self) -> None:
         if not self.tried.called:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Seconds that the broker has to confirm a message.
 CONFIRM_WITHIN = 10.0
+#: Seconds between two looks for what is not confirmed, at least.
+LOOK_EVERY = 0.1
 #: Messages that are on their way at the same time, and bytes of their bodies.
 SENDING_MOST = 10_000
 SENDING_BYTES_MOST = 64 * 1024 * 1024
@@ -144,9 +146,10 @@ class Publisher:
         """Fail what was not confirmed in time."""
         self._look = None
         now = self._clock.seconds()
-        for number, sending in list(self._sending.items()):
+        while self._sending:
+            number, sending = next(iter(self._sending.items()))
             if sending.deadline > now:
-                self._look = self._clock.callLater(sending.deadline - now, self._expire)
+                self._look = self._clock.callLater(max(sending.deadline - now, LOOK_EVERY), self._expire)
                 return
             self._settle(number, Unpublished("the broker did not confirm it in time"))
 

@@ -56,7 +56,7 @@ class Session:
         client: Client,
         inbox: str,
         owned: set[Owned],
-        receive: Callable[[bytes | None], None],
+        receive: Callable[[bytes | None], object],
     ) -> None:
         self._clock = clock
         self._receive = receive
@@ -71,7 +71,7 @@ class Session:
         self.ended: Deferred[Exception] = Deferred()
 
     async def prepare(self) -> None:
-        """Declare, bind and consume everything.
+        """Declare and bind everything, so that messages can be sent; see `consume`.
 
         :raises Closed: when the broker refuses, or goes away.
         :raises TimeoutError: when it does not answer.
@@ -84,11 +84,14 @@ class Session:
         for actor in sorted({actor for actor, _ in self._owned}):
             await self.step(self._declare(actor, nowait=False))
         await self.step(channel.queue_declare(queue=self.inbox, exclusive=True, arguments=INBOX))
-        await self.step(channel.basic_consume(queue=self.inbox, no_ack=True))
         await self.step(channel.queue_bind(queue=self.inbox, exchange=EVERYBODY))
         await self.bindings.start()
         if self.client.closed:
             raise channel.reason
+
+    async def consume(self) -> None:
+        """Have what is in the inbox delivered, once answers can be sent; raises what `prepare` does."""
+        await self.step(self._channel.basic_consume(queue=self.inbox, no_ack=True))
 
     def step(self, waiting: Deferred[T]) -> Deferred[T]:
         """Wait for an answer of the broker no longer than for one step."""
@@ -156,7 +159,7 @@ class Session:
             else:
                 answer.addErrback(lambda _: None)
 
-    # -- what comes, see `client.Listener` ------------------------------------------------
+    # -- what comes, see `channel.Listener` ------------------------------------------------
 
     def delivered(self, message: Any) -> None:
         self._receive(None if message.content is None else message.content.body)

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from txamqp.client import Closed
 
-from cyme.bus.amqp.client import problem_of
+from cyme.bus.amqp.channel import problem_of
 from cyme.bus.amqp.mirror import Mirror
+from cyme.bus.amqp.seldom import Seldom
 from cyme.bus.amqp.topology import WORK, work_queue_of
 
 if TYPE_CHECKING:
@@ -32,26 +33,18 @@ if TYPE_CHECKING:
 
 #: Seconds until a channel is opened again that the broker has closed.
 AGAIN_AFTER = 5.0
+#: Seconds between two lines about that.
+SAID_EVERY = 300.0
 #: Seconds after which work counts as done that does not say when it is. RabbitMQ itself gives up later.
 DONE_WITHIN = 600.0
-
-
-@frozen
-class Taken:
-    """A message that was taken from a queue.
-
-    :ivar body: None for what was malformed or too long.
-    """
-
-    actor: str
-    body: bytes | None
 
 
 class Work:
     """Takes work for as long as a session lasts.
 
     :param accepted: the actors whose work is taken; who changes it calls `changed`.
-    :param receive: called with what was taken; the message is done when its Deferred fires.
+    :param receive: called with each body, None for what was malformed or too long; the message is
+        done when its Deferred fires.
     """
 
     _log = Logger()
@@ -61,7 +54,7 @@ class Work:
         clock: IReactorTime,
         session: Session,
         accepted: set[str],
-        receive: Callable[[Taken], Deferred[None]],
+        receive: Callable[[bytes | None], Deferred[None]],
     ) -> None:
         self._clock = clock
         self._session = session
@@ -71,7 +64,9 @@ class Work:
         self._mirror: Mirror[str] | None = None
         self._actors: dict[str, str] = {}
         self._again: IDelayedCall | None = None
+        self._lasting: dict[int, IDelayedCall] = {}
         self._is_stopped = False
+        self._trouble = Seldom(clock, SAID_EVERY)
 
     async def open(self) -> None:
         """Open the channel and consume; when that fails it is tried again later."""
@@ -111,8 +106,9 @@ class Work:
         return int(declared.consumer_count)
 
     def stop(self) -> None:
-        """Take nothing any more; what was taken and is not done goes to others once the connection ends."""
+        """Take nothing any more; what is not done goes to others once the connection ends."""
         self._is_stopped = True
+        self._stop_clocks()
         if self._again is not None:
             self._again.cancel()
             self._again = None
@@ -142,6 +138,8 @@ class Work:
     def _broken(self, problem: Exception) -> None:
         """Begin anew, after a pause."""
         channel, self._channel = self._channel, None
+        self._stop_clocks()
+        self._lasting.clear()
         if self._mirror is not None:
             self._mirror.stop()
             self._mirror = None
@@ -149,39 +147,59 @@ class Work:
             channel.leave()
         if self._is_stopped or self._session.client.closed or self._again is not None:
             return
-        self._log.warn(
-            "work that any branch may take is not taken for {seconds:g} s: {problem}",
-            seconds=AGAIN_AFTER,
-            problem=problem_of(problem),
-        )
+        if self._trouble.due():
+            self._log.warn(
+                "work that any branch may take is not taken now; it is tried on and on: {problem}",
+                problem=problem_of(problem),
+            )
         self._again = self._clock.callLater(AGAIN_AFTER, self._reopen)
+
+    def _acknowledge(self, channel: Any, tag: int) -> None:
+        """Have the broker forget a message and send the next."""
+        lasting = self._lasting.pop(tag)
+        if lasting.active():
+            lasting.cancel()
+        if not channel.closed:
+            channel.basic_ack(delivery_tag=tag)
+
+    def _overdue(self, channel: Any, tag: int) -> None:
+        """Work goes on for too long: it is not given to anybody else, for nobody waits for it any more."""
+        self._log.warn("work takes over {seconds:g} s; more is taken", seconds=DONE_WITHIN)
+        self._acknowledge(channel, tag)
+
+    def _stop_clocks(self) -> None:
+        for lasting in self._lasting.values():
+            if lasting.active():
+                lasting.cancel()
 
     def _reopen(self) -> None:
         Deferred.fromCoroutine(self.open()).addErrback(
             lambda failure: self._log.failure("work can't be taken", failure)
         )
 
-    # -- what comes, see `client.Listener` ------------------------------------------------
+    # -- what comes, see `channel.Listener` ------------------------------------------------
 
     def delivered(self, message: Any) -> None:
         actor = self._actors.get(message.consumer_tag)
         channel, tag = self._channel, message.delivery_tag
-        if channel is None:
+        if channel is None or self._is_stopped:
+            # It goes to others once the connection ends.
             return
         if actor is None or actor not in self._accepted:
             # It came before the broker knew.
             channel.basic_reject(delivery_tag=tag, requeue=True)
             return
         content = message.content
-        working = maybeDeferred(self._receive, Taken(actor, None if content is None else content.body))
-        working.addTimeout(DONE_WITHIN, self._clock)
-        working.addErrback(lambda failure: self._log.failure("work was not handled", failure))
+        lasting = self._lasting[tag] = self._clock.callLater(DONE_WITHIN, self._overdue, channel, tag)
 
-        def done(_: object) -> None:
-            if not channel.closed:
-                channel.basic_ack(delivery_tag=tag)
+        def done(result: object) -> None:
+            if isinstance(result, Failure):
+                self._log.failure("work was not handled", result)
+            # Of another channel this number means another message.
+            if self._lasting.get(tag) is lasting:
+                self._acknowledge(channel, tag)
 
-        working.addBoth(done)
+        maybeDeferred(self._receive, None if content is None else content.body).addBoth(done)
 
     def returned(self, properties: Mapping[str, Any]) -> None:
         """Nothing is published on this channel."""
