@@ -33,7 +33,7 @@ INSTANCE_PARAMETERS = (
     Parameter(
         name="label",
         kind=Labels(),
-        description="what the branch has to have, also when the instance is moved; may be given several times",
+        description="what the branch has to have, now and when the instance is moved; may be repeated",
         repeats=True,
     ),
     Parameter(name="is_enabled", kind=Flag(), description="whether its worker is to run"),

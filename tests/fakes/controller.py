@@ -456,7 +456,9 @@ class FakeBranches(_Verbs):
 
     def evacuate(self, branch: str) -> Deferred[dict[str, Any]]:
         self.get(branch)
-        raise BranchLives(branch)
+        if not self._controller.is_away:
+            raise BranchLives(branch)
+        return self._answer({"branch": branch, "moved": {}, "left": {}})
 
     def shutdown(self, branch: str) -> Deferred[None]:
         self.get(branch)
@@ -544,6 +546,7 @@ class FakeController:
     :ivar failure: when set, verbs that change something fail with it.
     :ivar held: when a list, their answers wait in it until `release`.
     :ivar rollouts_run: whether rolling restarts go on until they are called off.
+    :ivar is_away: whether its branch can be evacuated.
     :ivar waits: the `wait` of each verb that was called with one, in order.
     """
 
@@ -553,7 +556,7 @@ class FakeController:
         self.declared_instances: dict[str, dict[str, Any]] = {}
         self.declared_rollouts: dict[str, dict[str, Any]] = {}
         self.rollouts_run = False
-        self.is_cordoned = self.is_draining = False
+        self.is_cordoned = self.is_draining = self.is_away = False
         self.failure: Exception | None = None
         self.held: list[tuple[Deferred[Any], Any]] | None = None
         self.waits: list[float] = []
