@@ -34,7 +34,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from cyme.actors import ANSWER_WITHIN
 from cyme.asking import Asker, asked_by
 from cyme.controller.turns import Failed, Pending, finding_of
 from cyme.declarations import BranchState, Declaration, Instance
@@ -49,6 +48,8 @@ if TYPE_CHECKING:
 
 #: Seconds that the new branch may wait for an instance before it answers.
 LOOK_WITHIN = 10.0
+#: Seconds that its answer may take beyond that.
+ANSWER_WITHIN = 5.0
 #: Seconds until a branch that had nothing to tell is asked again.
 LOOK_AGAIN_AFTER = 0.5
 #: Seconds until what could not be moved is tried again, and what could not be written.
@@ -103,8 +104,9 @@ class Moving(Service):
         self._go_on()
 
     def stopService(self) -> None:
-        """Leave everything as it is, for the next start."""
+        """Leave everything as it is, for the next start; from now on take no instance from anybody."""
         super().stopService()
+        self._actors.accept("Instance", False)
         if self._job is not None:
             self._job.cancel()
 
@@ -220,10 +222,12 @@ class Moving(Service):
     async def _node_differs(self, instance: Instance, target: str) -> bool:
         """Whether the new worker can run beside the old one."""
         here = self._supervisor.status(instance)["node"]
-        deadline = self._clock.seconds() + ANSWER_WITHIN
+        deadline = self._clock.seconds() + LOOK_WITHIN
         while True:
             try:
-                there = await self._actors.call("Branch", target, "node", instance=instance.name)
+                there = await self._actors.call(
+                    "Branch", target, "node", timeout=ANSWER_WITHIN, instance=instance.name
+                )
                 return bool(there["node"] != here)
             except NoSuchInstance:
                 # It has not heard of it yet.

@@ -234,6 +234,14 @@ class DrainTests(DrainCase):
             self.cluster.refused(BranchAway, getattr(self.two.controller.branches, verb)("b1"))
             self.cluster.refused(NoSuchBranch, getattr(self.two.controller.branches, verb)("b9"))
 
+    def test_stopping(self) -> None:
+        """A branch that stops takes no new instance while its workers finish."""
+        self.one.controller.moving.stopService()
+        placed = {
+            self.cluster.result(self.one.controller.instances.add("foo", None))[1]["branch"] for _ in range(3)
+        }
+        self.assertEqual(placed, {"b2"})
+
     def test_shut_down(self) -> None:
         """A branch stops once it has answered."""
         asked = self.two.controller.branches.shutdown("b1")
