@@ -5,9 +5,11 @@ Branches tell each other what they write, as long as both are on the bus; worker
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.task import Clock
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.actors import Actors
@@ -23,6 +25,18 @@ from tests.fakes.supervisor import FakeSupervisor
 
 BROKER = "amqp://guest:guest@127.0.0.1:5672//"
 TIMEOUT = 60.0
+
+
+class SlowStore(MemoryStore):
+    """A store whose writes take a moment."""
+
+    def __init__(self, clock: Clock, delay: float) -> None:
+        super().__init__()
+        self._clock = clock
+        self._delay = delay
+
+    def save(self, declarations: Sequence[Declaration]) -> Deferred[None]:
+        return deferLater(self._clock, self._delay, super().save, declarations)
 
 
 class Machine(FakeSupervisor):
@@ -93,10 +107,8 @@ class Branch:
         self.catalogue.subscribe(self._tell)
         self.actors.start()
         self.lives = True
-        for other in self.cluster.living():
-            if other is not self:
-                self.catalogue.merge(other.store.rows.values())
-                other.catalogue.merge(self.store.rows.values())
+        if not self.cluster.is_split:
+            self.cluster.exchange()
         for service in self.services:
             service.startService()
 
@@ -138,11 +150,13 @@ class Branch:
 class Cluster:
     """All branches; each has a machine of its own unless it is said otherwise.
 
+    :param delay: seconds that each write takes.
     :ivar is_split: while true, no branch hears what others write.
     """
 
-    def __init__(self, case: SynchronousTestCase) -> None:
+    def __init__(self, case: SynchronousTestCase, delay: float = 0.0) -> None:
         self.case = case
+        self.delay = delay
         self.clock = Clock()
         self.clock.advance(1_000_000)
         self.switch = Switch()
@@ -152,10 +166,18 @@ class Cluster:
     def living(self) -> list[Branch]:
         return [branch for branch in self.branches.values() if branch.lives]
 
+    def exchange(self) -> None:
+        """Have every living branch hear all that the others have."""
+        for here in self.living():
+            for there in self.living():
+                if here is not there:
+                    here.catalogue.merge(list(there.store.rows.values()))
+
     def branch(self, id: str, host: str | None = None, **options: Any) -> Branch:
         """Start a branch, or the next life of one."""
         before = self.branches.get(id)
-        store = before.store if before is not None else MemoryStore()
+        new = SlowStore(self.clock, self.delay) if self.delay else MemoryStore()
+        store = before.store if before is not None else new
         branch = Branch(self, id, store, host or f"host-of-{id}", **options)
         if before is not None:
             branch.presence.facts = before.presence.facts
@@ -170,7 +192,7 @@ class Cluster:
         self.clock.pump([0.0] * 20 + [0.1] * int(seconds * 10) + [0.0] * 20)
 
     def result(self, asked: Any) -> Any:
-        self.turn()
+        self.turn(10 * self.delay)
         return self.case.successResultOf(asked)
 
     def refused(self, error: type[Exception], asked: Any) -> Any:

@@ -24,8 +24,10 @@ from tests.support.memorycluster import Branch, Cluster
 class PlaceCase(SynchronousTestCase):
     """A cluster of three branches with an app `foo`."""
 
+    delay = 0.0
+
     def setUp(self) -> None:
-        self.cluster = Cluster(self)
+        self.cluster = Cluster(self, self.delay)
         self.one, self.two, self.three = (self.cluster.branch(id) for id in ("b1", "b2", "b3"))
         self.cluster.populate(self.one)
 
@@ -144,6 +146,8 @@ class PlacementTests(PlaceCase):
 class UniqueTests(PlaceCase):
     """See Note [Names are unique]."""
 
+    delay = 0.05
+
     def test_at_once(self) -> None:
         """Of two branches that are asked for a name at one moment one creates it, the other finds it."""
         asked = [branch.controller.instances.add("foo", "w1") for branch in (self.one, self.two, self.three)]
@@ -232,5 +236,5 @@ class UniqueTests(PlaceCase):
         self.add("w1", at=self.two, branch="b2")
         self.cluster.is_split = False
         for here, there in ((self.one, self.two), (self.two, self.one)):
-            self.successResultOf(here.catalogue.merge(list(there.store.rows.values())))
+            self.cluster.result(here.catalogue.merge(list(there.store.rows.values())))
         self.assertEqual([branch.owners() for branch in (self.one, self.two)], [{"w1": "b2"}] * 2)
