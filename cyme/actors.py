@@ -141,6 +141,24 @@ class Actors:
         self._owned.discard((actor, name))
         self._bus.disown(actor, name)
 
+    def claim(self, actor: str, name: str) -> Deferred[Callable[[], Deferred[None]]]:
+        """See `IMessageBus.claim`."""
+        return self._bus.claim(actor, name)
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages come and go now."""
+        connected: bool = self._bus.connected
+        return connected
+
+    def settled(self) -> Deferred[None]:
+        """See `IMessageBus.settled`."""
+        return self._bus.settled()
+
+    def accept(self, actor: str, accepts: bool) -> None:
+        """From now on take, or take no more, work for `actor` that is thrown at any branch."""
+        (self._bus.accept if accepts else self._bus.decline)(actor)
+
     def start(self) -> Deferred[None]:
         """Own what the actors have; fire when messages can be sent and received."""
         for actor, names in self._names.items():

@@ -82,7 +82,7 @@ class Parts:
     """What a branch consists of, built but not started.
 
     :ivar gateway: queues requests as tasks; takes none before it is started.
-    :ivar rolling: carries rolling restarts out, once workers are supervised.
+    :ivar rolling: carries rolling restarts and drains out, once workers are supervised.
     :ivar stall_watch: runs while everything is up; a start and a stop may hold things up.
     :ivar in_flight: fires when no HTTP request is being answered.
     """

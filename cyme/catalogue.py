@@ -31,6 +31,7 @@ from cyme.declarations import (
     COUNTER_BITS,
     NEVER,
     App,
+    BranchState,
     Declaration,
     Instance,
     Queue,
@@ -143,6 +144,12 @@ class Catalogue:
 
     def held(self, name: Identity) -> Declaration | None:
         return self._held.get(name)
+
+    def branch(self, name: str) -> BranchState:
+        return self._living((BranchState.kind, name)) or BranchState(name=name)  # type: ignore[return-value]
+
+    def branches(self) -> Sequence[BranchState]:
+        return self._listed((BranchState.kind, None))
 
     def tombstones(self, kind: str) -> Sequence[Declaration]:
         found = (one for one in self._held.values() if one.kind == kind and one.deleted)
@@ -343,7 +350,7 @@ def _key(declaration: Declaration) -> tuple[str, ...]:
 
 def _groups_of(declaration: Declaration) -> tuple[Group, ...]:
     """The groups that a declaration is listed in."""
-    if isinstance(declaration, (App, Rollout)):
+    if isinstance(declaration, (App, Rollout, BranchState)):
         return ((declaration.kind, None),)
     if isinstance(declaration, Queue):
         return ((Queue.kind, declaration.app),)
@@ -379,7 +386,7 @@ def _differences(
 
     after = {**held, **adopted, **by_hand}
     for name, one in after.items():
-        if isinstance(one, App) or one.deleted:
+        if isinstance(one, (App, BranchState)) or one.deleted:
             continue
         app = (App.kind, one.app)
         if app in by_hand and by_hand[app].deleted:

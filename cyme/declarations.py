@@ -1,4 +1,4 @@
-"""What users declare, as frozen values: apps, queues, instances, rollouts, and the versions that order them.
+"""What users declare, as frozen values: apps, queues, instances, rollouts, branches, and their versions.
 
 These are what the catalogue holds, the store keeps and branches exchange. They
 are pure data: no database session, no process and no message hides behind one.
@@ -95,7 +95,10 @@ class Queue:
 class Instance:
     """A Celery worker instance, its owner and what it consumes from.
 
-    :ivar branch: the id of the only branch that starts and stops it.
+    :ivar branch: the id of the branch that owns it: the only one that writes it, starts and stops it.
+    :ivar moving_to: the id of the branch that it is being moved to, which starts a worker of its own
+        before this one is stopped (Note [Moves] in `cyme.controller.moving`); else None.
+    :ivar labels: `NAME=VALUE`, which every branch has to have that it is placed on.
     :ivar queues: names of queue declarations of its app; its private queue
         `dq.NAME` is not among them.
     :ivar broker: overrides its app's broker; so do `celery_app`, `pool`,
@@ -129,6 +132,8 @@ class Instance:
     generation: int = 0
     drain_until: float | None = None
     created_at: float = 0.0
+    moving_to: str | None = None
+    labels: tuple[str, ...] = ()
     version: Version = NEVER
     deleted: bool = False
 
@@ -195,4 +200,36 @@ class Rollout:
         return self.ended_at is None and not self.deleted
 
 
-Declaration: TypeAlias = App | Queue | Instance | Rollout
+@frozen(kw_only=True)
+class BranchState:
+    """What was asked of a branch and holds also while it is away.
+
+    :ivar is_cordoned: whether it takes no new instances.
+    :ivar draining_since: since when its instances are to be moved to other branches, seconds since
+        the epoch; None when they are to stay. `drained_at` is when none was left, or None.
+    :ivar moved: the instances that the drain has moved, each with the branch that got it.
+    :ivar problem: why the drain does not get on, or None.
+    """
+
+    kind: ClassVar[str] = "branch"
+
+    name: str
+    is_cordoned: bool = False
+    draining_since: float | None = None
+    drained_at: float | None = None
+    moved: tuple[tuple[str, str], ...] = ()
+    problem: str | None = None
+    version: Version = NEVER
+    deleted: bool = False
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether its instances are to be moved."""
+        return self.draining_since is not None and not self.deleted
+
+
+Declaration: TypeAlias = App | Queue | Instance | Rollout | BranchState

@@ -8,6 +8,7 @@ constructor arguments (see Note [Errors on the wire] there).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -234,9 +235,34 @@ class OnlyThere(Conflict):
     def __init__(self, what: str, branch: str) -> None:
         super().__init__(what, branch)
 
-    def __str__(self) -> str:
+    def sentence(self) -> str:
         what, branch = self.arguments
         return f"{what} is too long to pass from branch to branch; ask branch {branch!r} itself"
+
+
+class BranchLives(Conflict):
+    """What is done to a branch that is away was asked for one that lives."""
+
+    def __init__(self, branch: str) -> None:
+        super().__init__(branch)
+
+    def sentence(self) -> str:
+        (branch,) = self.arguments
+        return f"branch {branch!r} lives; POST /branches/{branch}/drain/ moves its instances to others"
+
+
+class BranchCordoned(Conflict):
+    """The branch takes no new instances."""
+
+    def __init__(self, branch: str) -> None:
+        super().__init__(branch)
+
+    def sentence(self) -> str:
+        (branch,) = self.arguments
+        return (
+            f"branch {branch!r} is cordoned and takes no new instances;"
+            f" POST /branches/{branch}/uncordon/ ends that"
+        )
 
 
 class CannotBeAsynchronous(Refused):
@@ -312,7 +338,7 @@ class NoRoute(Away):
 
 
 class BranchAway(Away):
-    """The branch that would have to do it is away.
+    """A branch that was there before does not live now.
 
     :param since: a time in words, or None.
     """
@@ -320,9 +346,37 @@ class BranchAway(Away):
     def __init__(self, branch: str, since: str | None = None) -> None:
         super().__init__(branch, since)
 
-    def __str__(self) -> str:
+    def sentence(self) -> str:
         branch, since = self.arguments
-        return f"branch {branch!r} is away" + (f" since {since}" if since is not None else "")
+        away = f"branch {branch!r} is away" + (f" since {since}" if since is not None else "")
+        return f"{away}; POST /branches/{branch}/evacuate/ gives its instances to others"
+
+
+class NoPlace(Away):
+    """No branch takes an instance now.
+
+    :param labels: `NAME=VALUE`, which the branch has to have.
+    """
+
+    def __init__(self, labels: Sequence[str] = ()) -> None:
+        super().__init__(list(labels))
+
+    def sentence(self) -> str:
+        (labels,) = self.arguments
+        if not labels:
+            return "no live branch takes new instances"
+        return f"no live branch that takes new instances has the labels {' and '.join(labels)}"
+
+
+class NameClaimed(Away):
+    """Somebody else in the cluster is about to make something of that name."""
+
+    def __init__(self, actor: str, name: str) -> None:
+        super().__init__(actor, name)
+
+    def sentence(self) -> str:
+        actor, name = self.arguments
+        return f"{actor} {name!r} is another branch's business at this moment; try again"
 
 
 class NoReply(CymeError):
@@ -345,7 +399,7 @@ class OwnerGone(NoReply):
     def __init__(self, actor: str, name: str, seconds: float = 0.0) -> None:
         super().__init__(actor, name, seconds)
 
-    def __str__(self) -> str:
+    def sentence(self) -> str:
         actor, name, _ = self.arguments
         who = f"the branch that has {actor} {name!r}"
         return f"{who} went away while it was asked; whether it has done it is not known"

@@ -7,12 +7,13 @@ import shlex
 
 from attrs import frozen
 
-from cyme.declarations import App, Declaration, Instance, Queue, Rollout
+from cyme.declarations import App, BranchState, Declaration, Instance, Queue, Rollout
 from cyme.naming import (
     BRANCH_FILES,
     CONCURRENCY_MOST,
     MEMORY_MOST,
     SECONDS_MOST,
+    is_label,
     is_plain_name,
     is_queue_name,
 )
@@ -41,6 +42,8 @@ def fault_of(declaration: Declaration) -> str | None:
         return fault or _options_fault(declaration)
     if isinstance(declaration, Rollout):
         return _rollout_fault(declaration)
+    if isinstance(declaration, BranchState):
+        return _name_fault(declaration.name)
     fault = _name_fault(declaration.name) or _arguments_fault(declaration) or _limits_fault(declaration)
     if fault is None and isinstance(declaration, Instance):
         fault = _instance_fault(declaration)
@@ -91,12 +94,16 @@ def _instance_fault(instance: Instance) -> str | None:
         return "its name is not allowed"
     # A branch, like an app, is named in paths and routing keys.
     fault = _name_fault(instance.app) or _name_fault(instance.branch)
+    if fault is None and instance.moving_to is not None:
+        fault = _name_fault(instance.moving_to)
     if fault is not None:
         return "the name of its app or of its branch is not allowed"
     if not 0 <= instance.min_concurrency <= instance.max_concurrency <= CONCURRENCY_MOST:
         return f"0 <= min_concurrency <= max_concurrency <= {CONCURRENCY_MOST} does not hold"
     if instance.max_concurrency < 1:
         return "max_concurrency is less than 1"
+    if not all(map(is_label, instance.labels)):
+        return "its labels are not all NAME=VALUE"
     return next(filter(None, map(_queue_name_fault, instance.queues)), None)
 
 

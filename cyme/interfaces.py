@@ -14,7 +14,15 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from cyme.declarations import App, Declaration, Instance, Queue, Rollout, Version
+    from cyme.declarations import (
+        App,
+        BranchState,
+        Declaration,
+        Instance,
+        Queue,
+        Rollout,
+        Version,
+    )
     from cyme.events import Event
     from cyme.faults import Unreadable
     from cyme.limits import Resources
@@ -135,6 +143,12 @@ class ICatalogue(Interface):
 
     def rollouts() -> Sequence[Rollout]:
         """The last rolling restart of each app that ever had one, by app."""
+
+    def branch(name: str) -> BranchState:
+        """What was asked of a branch; the blank one if nothing was."""
+
+    def branches() -> Sequence[BranchState]:
+        """What was asked of branches, by name; those of which nothing was asked are left out."""
 
     def tombstones(kind: str) -> Sequence[Declaration]:
         """The deleted declarations of a kind, by key."""
@@ -619,6 +633,16 @@ class IMessageBus(Interface):
 
     def disown(actor: str, name: str) -> None:
         """Messages for `actor` `name` no longer come here."""
+
+    def claim(actor: str, name: str) -> Deferred[Callable[[], Deferred[None]]]:
+        """Be the only one in the cluster that has a claim on `actor` `name`.
+
+        Fires with what gives it back: that fires, and never fails, once another may have it, and
+        does nothing when called again. A claim ends with the connection of whoever has it.
+
+        :raises NameClaimed: at once when it is held, by another branch or by this one.
+        :raises BusAway: when the bus can't be reached.
+        """
 
     def accept(actor: str) -> None:
         """From now on work for `actor` that `to_any` sends may come here."""

@@ -23,7 +23,7 @@ from cyme import declarations
 from cyme.declarations import Declaration, Version
 
 #: Goes up by one with each change of the tables.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _NAME = String(128)
 #: MySQL's TEXT ends at 64 KiB, less than a list of queues may take.
@@ -132,6 +132,9 @@ class Instance(StartParameters, Versioned, Base):
     generation: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     drain_until: Mapped[float | None] = mapped_column(Double)
     created_at: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
+    moving_to: Mapped[str | None] = mapped_column(_NAME)
+    #: A JSON list of `NAME=VALUE`; NULL is an empty one.
+    labels: Mapped[str | None] = mapped_column(_TEXT)
 
 
 class Rollout(Versioned, Base):
@@ -153,6 +156,20 @@ class Rollout(Versioned, Base):
     skipped: Mapped[str] = mapped_column(_TEXT)
     halted: Mapped[str | None] = mapped_column(_TEXT)
     ended_at: Mapped[float | None] = mapped_column(Double)
+
+
+class BranchState(Versioned, Base):
+    """What was asked of a branch; see `cyme.declarations.BranchState`."""
+
+    __tablename__ = "branch"
+
+    name: Mapped[str] = mapped_column(_NAME, primary_key=True)
+    is_cordoned: Mapped[bool] = mapped_column(Boolean, default=False, server_default="0")
+    draining_since: Mapped[float | None] = mapped_column(Double)
+    drained_at: Mapped[float | None] = mapped_column(Double)
+    #: A JSON list of [instance, branch]; NULL is an empty one.
+    moved: Mapped[str | None] = mapped_column(_TEXT)
+    problem: Mapped[str | None] = mapped_column(_TEXT)
 
 
 class Event(Base):
@@ -261,6 +278,9 @@ def row_of(declaration: Declaration, broker_ids: Mapping[str, int]) -> dict[str,
     if isinstance(declaration, declarations.Rollout):
         return row | _rollout_row(declaration)
     row["name"] = declaration.name
+    if isinstance(declaration, declarations.BranchState):
+        plain = {name: getattr(declaration, name) for name in _BRANCH_PLAIN}
+        return row | plain | {"moved": json.dumps(declaration.moved, ensure_ascii=False)}
     if isinstance(declaration, declarations.Queue):
         texts = {name: getattr(declaration, name) for name in _QUEUE_TEXTS}
         return row | texts | {"app": declaration.app, "paused": declaration.paused}
@@ -278,6 +298,8 @@ def row_of(declaration: Declaration, broker_ids: Mapping[str, int]) -> dict[str,
         "generation": declaration.generation,
         "drain_until": declaration.drain_until,
         "created_at": declaration.created_at,
+        "moving_to": declaration.moving_to,
+        "labels": json.dumps(declaration.labels, ensure_ascii=False),
     }
 
 
@@ -294,6 +316,8 @@ def value_of(kind: str, row: Mapping[str, Any], brokers: Mapping[int, str]) -> D
     if kind == declarations.Rollout.kind:
         return declarations.Rollout(**common, **_rollout_fields(row))
     common["name"] = _text(row, "name")
+    if kind == declarations.BranchState.kind:
+        return declarations.BranchState(**common, **_branch_fields(row))
     if kind == declarations.Queue.kind:
         common |= {name: _optional_text(row, name) for name in _QUEUE_TEXTS}
         return declarations.Queue(app=_text(row, "app"), paused=_boolean(row, "paused"), **common)
@@ -310,12 +334,14 @@ def value_of(kind: str, row: Mapping[str, Any], brokers: Mapping[int, str]) -> D
         app=_text(row, "app"),
         branch=_text(row, "branch"),
         is_enabled=_boolean(row, "is_enabled"),
-        queues=_queues(row["queues"]),
+        queues=_names(row, "queues"),
         max_concurrency=_whole(row, "max_concurrency"),
         min_concurrency=_whole(row, "min_concurrency"),
         generation=_whole(row, "generation"),
         drain_until=None if row["drain_until"] is None else _number(row, "drain_until"),
         created_at=_number(row, "created_at"),
+        moving_to=_optional_text(row, "moving_to"),
+        labels=_names(row, "labels"),
         **common,
     )
 
@@ -379,8 +405,9 @@ def _broker(broker_id: Any, brokers: Mapping[int, str]) -> str | None:
     return _one_copy("the broker's url", url)
 
 
-def _queues(value: Any) -> tuple[str, ...]:
+def _names(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
     """The names in a JSON list."""
+    value = row[column]
     if value is None:
         return ()
     try:
@@ -388,8 +415,8 @@ def _queues(value: Any) -> tuple[str, ...]:
     except (TypeError, ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError('queues is not a JSON list of names, such as ["tasks", "mail"]')
-    return tuple(_one_copy("queues", name) for name in names)
+        raise ValueError(f'{column} is not a JSON list of names, such as ["tasks", "mail"]')
+    return tuple(_one_copy(column, name) for name in names)
 
 
 # -- rollouts ------------------------------------------------------------------------------
@@ -446,3 +473,22 @@ def _time(value: Any, column: str) -> float:
     except OverflowError:
         pass
     raise ValueError(f"{column} is not a number of seconds")
+
+
+# -- branches ------------------------------------------------------------------------------
+
+_BRANCH_PLAIN = ("is_cordoned", "draining_since", "drained_at", "problem")
+
+
+def _branch_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    times = {
+        name: None if row[name] is None else _time(row[name], name)
+        for name in ("draining_since", "drained_at")
+    }
+    moved = () if row["moved"] is None else _entries(row, "moved", str, str)
+    return {
+        "is_cordoned": _boolean(row, "is_cordoned"),
+        "moved": tuple((name, branch) for name, branch in moved),
+        "problem": _optional_text(row, "problem"),
+        **times,
+    }

@@ -21,6 +21,7 @@ SECONDS_MOST = 1e8
 BRANCH_FILES = "branch."
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}=[A-Za-z0-9._:/-]{1,63}")
 
 
 def is_plain_name(name: str) -> bool:
@@ -35,3 +36,7 @@ def is_queue_name(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return 0 < size <= QUEUE_NAME_MOST and name.isprintable() and "/" not in name
+
+def is_label(text: object) -> bool:
+    """Whether a text is a branch's label, `NAME=VALUE`."""
+    return isinstance(text, str) and _LABEL.fullmatch(text) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
@@ -18,6 +18,8 @@ class Identity:
 
     :ivar url: where its HTTP server answers, or None without one; so `port`.
     :ivar sup_interval: seconds between two full checks of the supervisor.
+    :ivar labels: name -> value, for who places instances.
+    :ivar cpus: how many processors the machine has.
     """
 
     id: str
@@ -27,6 +29,8 @@ class Identity:
     sup_interval: float
     url: str | None = None
     port: int | None = None
+    labels: Mapping[str, str] = {}
+    cpus: int = 1
 
 
 class Presence:
@@ -72,6 +76,8 @@ class Presence:
             # Connections to the bus; the first Cyme had several (http-api.md, "Branches").
             "numc": 1,
             "version": me.version,
+            "labels": dict(me.labels),
+            "cpus": me.cpus,
             "instances": self._count_instances(),
             "load_average": self._load_average(),
             "disk_use": self._disk_use(),

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from cyme.brokers import AMQP, checked, transport_of
 from cyme.errors import InvalidParameter
+from cyme.naming import is_label
 from cyme.targets import parse_rules
 
 #: What `--broker` takes instead of a URL to ask for a private Redis.
@@ -61,6 +62,13 @@ def name(text: str) -> str:
         raise ValueError(
             f"{text!r} is not a name: letters, digits, '.', '_' and '-', at most 128, a letter or digit first"
         )
+    return text
+
+
+def label(text: str) -> str:
+    """Read a branch's label."""
+    if not is_label(text):
+        raise ValueError(f"{text!r} is not a label NAME=VALUE, such as gpu=yes, without spaces and commas")
     return text
 
 

@@ -132,6 +132,24 @@ OPTIONS: tuple[Option, ...] = (
         " it, the SQLite file branch.db in the root folder.",
     ),
     Option(
+        "label",
+        None,
+        None,
+        readers.label,
+        "A label NAME=VALUE of this branch, such as gpu=yes: instances that ask for it are placed only on"
+        " branches that have it. May be given several times; separated by spaces in a file or the"
+        " environment.",
+        is_list=True,
+    ),
+    Option(
+        "node-host",
+        None,
+        None,
+        readers.name,
+        "The part of Celery's node names behind '@'; without it, the name of this machine. Two branches on"
+        " one machine can hand instances over to each other without a gap only if it differs.",
+    ),
+    Option(
         "loglevel",
         "l",
         "info",
@@ -160,6 +178,15 @@ OPTIONS: tuple[Option, ...] = (
         readers.seconds(0.1),
         "Seconds between two full checks by the supervisor. What it is told of (a worker that ends, a changed"
         " declaration, a broker that comes back) it sees to at once.",
+    ),
+    Option(
+        "evacuate-after",
+        None,
+        None,
+        readers.seconds(1),
+        "Seconds after which the instances of another branch that is away are given to live branches. Its"
+        " workers may live on, if it is only cut off; it stops them when it returns. Without it, never by"
+        " itself; POST /branches/ID/evacuate/ does it at once.",
     ),
     Option(
         "wait-after-broker-revived",
@@ -345,6 +372,9 @@ class Settings:
 
     :ivar http: where to listen, or None for no HTTP.
     :ivar broker: a URL, `readers.EMBEDDED`, or None for "remembered, else looked for".
+    :ivar label: the labels, name -> value.
+    :ivar node_host: None for the name of the machine.
+    :ivar evacuate_after: None for never.
     :ivar logfile: a path, or None for standard output.
     :ivar deny_target: with those that are denied without a word.
     :ivar is_daemon: whether the process left the terminal.
@@ -357,10 +387,13 @@ class Settings:
     broker: str | None
     probe_broker: str
     database: str
+    label: Mapping[str, str]
+    node_host: str | None
     loglevel: str
     logfile: str | None
     log_format: str
     sup_interval: float
+    evacuate_after: float | None
     wait_after_broker_revived: float
     workers_on_exit: str
     warm_timeout: float
@@ -404,5 +437,19 @@ def make_settings(values: Mapping[str, Any], *, is_daemon: bool = False) -> Sett
         every["deny-target"] = tuple(rule for rule in denied if rule != readers.NO_DEFAULT)
     else:
         every["deny-target"] = (*DEFAULT_DENY, *denied)
+    every["label"] = _labels(every["label"])
     fields = {key.replace("-", "_"): value for key, value in every.items()}
     return Settings(**fields, is_daemon=is_daemon)
+
+
+def _labels(texts: tuple[str, ...]) -> Mapping[str, str]:
+    """Labels by name.
+
+    :raises BadSetting: when one name has two values.
+    """
+    labels: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if labels.setdefault(name, value) != value:
+            raise BadSetting(f"--label: {name} has two values, {labels[name]} and {value}")
+    return labels

@@ -49,7 +49,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from cyme import heldrows, models, taskrows
-from cyme.declarations import App, Declaration, Instance, Queue, Rollout
+from cyme.declarations import App, BranchState, Declaration, Instance, Queue, Rollout
 from cyme.errors import CannotStart
 from cyme.events import Event
 from cyme.faults import Unreadable
@@ -97,6 +97,7 @@ _TABLES: Mapping[str, Table] = {
     Queue.kind: cast(Table, models.Queue.__table__),
     Instance.kind: _INSTANCE,
     Rollout.kind: cast(Table, models.Rollout.__table__),
+    BranchState.kind: cast(Table, models.BranchState.__table__),
 }
 
 

@@ -180,7 +180,7 @@ def _assemble(
         remote,
         events,
         branch_id=branch_id,
-        defaults=lambda: Defaults(broker=broker, host=host),
+        defaults=lambda: Defaults(broker=broker, host=settings.node_host or host),
         interval=settings.sup_interval,
         policy=policy,
         jitter=random.random,
@@ -207,6 +207,8 @@ def _assemble(
             loglevel=settings.loglevel,
             logfile=settings.logfile,
             sup_interval=settings.sup_interval,
+            labels=settings.label,
+            cpus=os.cpu_count() or 1,
         ),
         root=root,
         count_instances=lambda: sum(one.branch == branch_id for one in catalogue.instances()),
@@ -246,7 +248,12 @@ def _assemble(
         gateway,
         rules=Rules(allow=settings.allow_target, deny=settings.deny_target),
         restart_timeout=restart_timeout,
+        evacuate_after=settings.evacuate_after,
+        shut_down=lambda: _stop(reactor),
     )
+    background = MultiService()
+    for service in (controller.rolling, controller.moving, controller.evacuating):
+        service.setServiceParent(background)
     site = make_site(
         reactor,
         controller,
@@ -265,7 +272,7 @@ def _assemble(
         workers=workers,
         remote=remote,
         supervisor=supervisor,
-        rolling=controller.rolling,
+        rolling=background,
         gateway=gateway,
         actors=actors,
         membership=membership,

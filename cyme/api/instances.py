@@ -6,7 +6,7 @@ from typing import Any
 
 from cyme.api import answers
 from cyme.api.apps import START_PARAMETERS
-from cyme.api.parameters import Flag, Names, Parameter, Seconds, Text, Whole
+from cyme.api.parameters import Flag, Labels, Names, OneOf, Parameter, Seconds, Text, Whole
 from cyme.api.routing import DELETE, READ, WRITE, Route
 
 #: More processes than one machine runs; the bound keeps nonsense out of the database.
@@ -25,6 +25,17 @@ _WAIT = Parameter(
 INSTANCE_PARAMETERS = (
     _WAIT,
     Parameter(name="branch", kind=Text(128), description="the branch to run on; else the cluster picks one"),
+    Parameter(
+        name="placement",
+        kind=OneOf(("round-robin", "least-loaded")),
+        description="how the cluster picks: in turn, or the branch with the least to do",
+    ),
+    Parameter(
+        name="label",
+        kind=Labels(),
+        description="what the branch has to have, now and when the instance is moved; may be repeated",
+        repeats=True,
+    ),
     Parameter(name="is_enabled", kind=Flag(), description="whether its worker is to run"),
     Parameter(
         name="max_concurrency",

@@ -18,6 +18,7 @@ from twisted.web.server import Request
 from cyme.api import jsontext
 from cyme.api.bodies import body_fields, query_fields
 from cyme.errors import InvalidParameter
+from cyme.naming import is_label
 
 #: How much of a parameter's name an error repeats, in characters.
 QUOTED = 64
@@ -182,6 +183,44 @@ class Names:
 
 
 @frozen
+class OneOf:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def takes(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+    def from_text(self, text: str) -> str:
+        return self.from_json(text)
+
+    def from_json(self, value: Any) -> str:
+        if value not in self.words:
+            raise ValueError
+        return str(value)
+
+
+@frozen
+class Labels:
+    """Labels `NAME=VALUE`; in text they are separated by commas."""
+
+    most: int = 64
+
+    @property
+    def takes(self) -> str:
+        return f"NAME=VALUE, such as gpu=yes; at most {self.most}, separated by commas or as a JSON list"
+
+    def from_text(self, text: str) -> list[str]:
+        return self.from_json([label.strip() for label in text.split(",")])
+
+    def from_json(self, value: Any) -> list[str]:
+        if not isinstance(value, list) or len(value) > self.most or not all(map(is_label, value)):
+            raise ValueError
+        return value
+
+
+@frozen
 class Object:
     """A JSON object; in a query or a form it is given as its JSON text."""
 
@@ -201,12 +240,14 @@ class Parameter:
     """One parameter of a route.
 
     :ivar aliases: other spellings of `name`.
+    :ivar repeats: whether it may be given several times; its values are lists, of which it is the sum.
     """
 
     name: str
     kind: Kind
     description: str
     aliases: tuple[str, ...] = ()
+    repeats: bool = False
 
 
 class Reader:
@@ -246,13 +287,14 @@ class Reader:
             parameter = self._known.get(name)
             if parameter is None:
                 raise InvalidParameter(name[:QUOTED], self._unknown)
-            if parameter.name in seen:
+            if parameter.name in seen and not parameter.repeats:
                 raise InvalidParameter(name, "is given twice")
             seen.add(parameter.name)
             if value is None or value == "":
                 continue
             try:
-                given[parameter.name] = convert(parameter.kind, value)
+                read = convert(parameter.kind, value)
+                given[parameter.name] = given.get(parameter.name, []) + read if parameter.repeats else read
             except jsontext.NotJSON as error:
                 raise InvalidParameter(name, f"takes {parameter.kind.takes}: {error}") from None
             except ValueError:

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from cyme.errors import BodyTooLarge, BusAway, CymeError, NoRoute
+from cyme.errors import BodyTooLarge, BusAway, CymeError, NameClaimed, NoRoute
 from cyme.interfaces import IMessageBus
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Switch:
 
     buses: list[LocalBus] = field(factory=list)
     numbers: count[int] = field(factory=lambda: count(1))
+    claims: dict[tuple[str, str], LocalBus] = field(factory=dict)
 
     def owner(self, actor: str, name: str) -> LocalBus | None:
         """The bus that owns a name."""
@@ -109,6 +110,8 @@ class LocalBus:
             self._receive = None
             self._switch.buses.remove(self)
             self._waiting.clear()
+            for claimed in [key for key, holder in self._switch.claims.items() if holder is self]:
+                del self._switch.claims[claimed]
             self._tell()
         if self._delivery is not None:
             self._delivery.cancel()
@@ -120,6 +123,24 @@ class LocalBus:
 
     def disown(self, actor: str, name: str) -> None:
         self._owned.discard((actor, name))
+
+    def claim(self, actor: str, name: str) -> Deferred[Callable[[], Deferred[None]]]:
+        claims, claimed = self._switch.claims, (actor, name)
+        if self._receive is None:
+            return fail(BusAway())
+        if claimed in claims:
+            return fail(NameClaimed(actor, name))
+        claims[claimed] = self
+        is_held = True
+
+        def release() -> Deferred[None]:
+            nonlocal is_held
+            if is_held and claims.get(claimed) is self:
+                del claims[claimed]
+            is_held = False
+            return succeed(None)
+
+        return succeed(release)
 
     def accept(self, actor: str) -> None:
         self._accepted.add(actor)

@@ -78,6 +78,8 @@ def instance_details(
         "min_concurrency": instance.min_concurrency,
         "app": instance.app,
         "branch": instance.branch,
+        "moving_to": instance.moving_to,
+        "labels": list(instance.labels),
         "pool": instance.pool or words.pool,
         "arguments": instance.arguments or words.arguments,
         "extra_config": instance.extra_config or words.extra_config,

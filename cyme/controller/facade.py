@@ -10,10 +10,14 @@ from zope.interface import implementer
 from cyme.controller.apps import Apps
 from cyme.controller.branches import Branches
 from cyme.controller.changes import Changes
+from cyme.controller.cordoning import CordonActor, follow_cordon
+from cyme.controller.evacuating import Evacuating
 from cyme.controller.history import History, HistoryActor
 from cyme.controller.instances import Instances
 from cyme.controller.issued import ACTOR, IssuedTasks, TaskActor, name_of
+from cyme.controller.moving import Moving
 from cyme.controller.owner import BranchActor, InstanceActor
+from cyme.controller.placing import Places
 from cyme.controller.queues import Queues
 from cyme.controller.rolling import Rolling
 from cyme.controller.rollouts import RolloutActor, Rollouts
@@ -34,7 +38,8 @@ class Controller:
     """Every verb of Cyme; see the package's docstring for how to use it.
 
     :param default_broker: gives the URL of the broker of apps that name none; asked at each use.
-    :ivar rolling: carries rolling restarts out; to be started when all else is up.
+    :ivar rolling: carries rolling restarts out; to be started when all else is up, like `moving`,
+        which moves what is here when this branch is drained, and `evacuating`.
     """
 
     def __init__(
@@ -51,13 +56,32 @@ class Controller:
         gateway: IGateway,
         rules: Rules,
         restart_timeout: float,
+        evacuate_after: float | None,
+        connected: Callable[[], bool],
     ) -> None:
+        places = Places(catalogue, presence)
+        self.moving = Moving(
+            clock, catalogue, supervisor, actors, places, events, branch_id, restart_timeout
+        )
+        self.evacuating = Evacuating(
+            clock,
+            catalogue,
+            actors,
+            presence,
+            places,
+            events,
+            branch_id,
+            connected,
+            evacuate_after,
+        )
         self.apps = Apps(catalogue, actors.narrator, default_broker)
         self.queues = Queues(clock, catalogue, remote, actors.narrator, default_broker)
-        self.instances = Instances(catalogue, supervisor, actors, presence, branch_id, default_broker)
+        self.instances = Instances(
+            catalogue, supervisor, actors, places, presence, branch_id, default_broker
+        )
         issued = IssuedTasks(clock, catalogue, gateway, actors, presence, branch_id)
         self.tasks = Tasks(clock, catalogue, gateway, issued, default_broker, rules)
-        self.branches = Branches(presence)
+        self.branches = Branches(clock, catalogue, actors, presence, places, events, self.evacuating)
         self.events = History(clock, catalogue, events, actors, branch_id)
         self.rollouts = Rollouts(clock, catalogue, actors, events, branch_id, restart_timeout)
         self.rolling = Rolling(clock, catalogue, actors, events, branch_id)
@@ -77,6 +101,8 @@ def make_controller(
     *,
     rules: Rules = NO_RULES,
     restart_timeout: float = 180.0,
+    evacuate_after: float | None = None,
+    shut_down: Callable[[], None] = lambda: None,
 ) -> Controller:
     """The controller of a branch, and in `actors` the other side of its verbs.
 
@@ -84,7 +110,10 @@ def make_controller(
 
     :param default_broker: gives the URL of the broker of apps that name none; asked at each use.
     :param rules: which targets requests may have.
-    :param restart_timeout: seconds that an instance gets to come back in a rolling restart.
+    :param restart_timeout: seconds that an instance gets to come back in a rolling restart, or to
+        start on another branch.
+    :param evacuate_after: see `Evacuating`.
+    :param shut_down: stops the branch as SIGTERM does.
     """
 
     def own_instances() -> list[str]:
@@ -96,13 +125,16 @@ def make_controller(
                 mine = one.branch == branch_id and not one.deleted
                 (actors.own if mine else actors.disown)("Instance", one.name)
 
-    owner = InstanceActor(clock, catalogue, supervisor, branch_id, default_broker)
+    owner = InstanceActor(clock, catalogue, supervisor, actors, branch_id, default_broker)
+    cordon = CordonActor(clock, catalogue, supervisor, events, branch_id, default_broker, shut_down)
     actors.register("Instance", owner, own_instances, accepts=True)
     actors.register("Instance", HistoryActor(events), own_instances)
     actors.register(ACTOR, TaskActor(gateway, branch_id), lambda: [name_of(branch_id)])
     actors.register("Branch", BranchActor(owner), lambda: [branch_id])
     actors.register("Branch", RolloutActor(clock, catalogue, events), lambda: [branch_id])
+    actors.register("Branch", cordon, lambda: [branch_id])
     catalogue.subscribe(declarations_changed)
+    follow_cordon(catalogue, actors, branch_id)
     Changes(catalogue, events, branch_id)
     return Controller(
         clock,
@@ -117,4 +149,6 @@ def make_controller(
         gateway,
         rules,
         restart_timeout,
+        evacuate_after,
+        lambda: actors.connected,
     )

@@ -6,11 +6,11 @@ Reads of what is declared are answered from the catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from cyme.actors import ANSWER_WITHIN
+from cyme.actors import ANSWER_WITHIN, ANYONE
 from cyme.controller.deferring import returns_deferred
 from cyme.controller.details import instance_details, lost, moment
 from cyme.controller.names import instance_name
@@ -25,14 +25,17 @@ from cyme.controller.parameters import (
     text,
     whole,
 )
+from cyme.controller.placing import ROUND_ROBIN, Places, labels_of
+from cyme.controller.placing import placement as checked_placement
 from cyme.declarations import Instance
 from cyme.errors import (
     BranchAway,
+    BranchCordoned,
     InvalidParameter,
     NameTaken,
+    NoPlace,
     NoRoute,
     NoSuchApp,
-    NoSuchBranch,
     NoSuchInstance,
     NoSuchQueue,
     OwnerGone,
@@ -51,7 +54,9 @@ DRAIN_MOST = 7 * 24 * 3600.0
 DRAIN_WITHIN = 3600.0
 #: The most lines of a log that one request may ask for.
 TAIL_MOST = 10_000
-#: Parameters at creation, beside `wait` and `branch`.
+#: How often work is thrown that meets a branch which was cordoned meanwhile.
+THROWS_MOST = 3
+#: Parameters at creation, beside `wait` and those that say where.
 PARAMETERS = ("is_enabled", "max_concurrency", "min_concurrency", "queues", *START_PARAMETERS)
 
 
@@ -68,6 +73,7 @@ class Instances:
         catalogue: ICatalogue,
         supervisor: ISupervisor,
         actors: Actors,
+        places: Places,
         presence: Membership,
         branch_id: str,
         default_broker: Callable[[], str],
@@ -75,6 +81,7 @@ class Instances:
         self._catalogue = catalogue
         self._supervisor = supervisor
         self._actors = actors
+        self._places = places
         self._presence = presence
         self._branch_id = branch_id
         self._default_broker = default_broker
@@ -136,22 +143,40 @@ class Instances:
 
     @returns_deferred
     async def add(
-        self, app: str, name: str | None, *, wait: float = 0.0, branch: str | None = None, **params: Any
+        self,
+        app: str,
+        name: str | None,
+        *,
+        wait: float = 0.0,
+        branch: str | None = None,
+        placement: str | None = None,
+        label: Sequence[str] | None = None,
+        **params: Any,
     ) -> tuple[bool, dict[str, Any]]:
         """Add and start an instance, or change one of the same app by the parameters given.
 
         :param name: None for a generated name.
         :param wait: seconds to wait until its worker answers, or it is clear that it will not soon.
         :param branch: the id of the branch to place it on; None lets the cluster pick one.
+        :param placement: how it picks, one of `placing.PLACEMENTS`; None for the first of them.
+        :param label: `NAME=VALUE` of each label that the branch has to have, also when the instance
+            is moved later.
         :param params: `PARAMETERS`; `queues` is a list of names, and replaces what there was.
         :return: fires with (whether it is new, its details) when it is stored, and waited for.
         :raises NoSuchApp, NoSuchQueue, NoSuchBranch: when one of them is unknown.
         :raises NameTaken: when an instance of another app has the name.
+        :raises NoPlace: when no live branch takes new instances, or none of those has the labels.
+        :raises BranchAway, BranchCordoned: when that holds for the branch that was named.
+        :raises NameClaimed: while another branch is busy creating an instance of that name.
         :raises InvalidName, InvalidParameter: when something can't be; nothing is changed.
         """
         self._require_app(app)
         if name is not None:
             instance_name(name)
+        labels = () if label is None else labels_of("label", label)
+        how = ROUND_ROBIN if placement is None else checked_placement("placement", placement)
+        if branch is not None and placement is not None:
+            raise InvalidParameter("placement", "there is nothing to pick: 'branch' names the branch")
         changes = self._changes(app, known(params, PARAMETERS))
         arguments = {
             "app": app,
@@ -164,18 +189,19 @@ class Instances:
         timeout = ANSWER_WITHIN + wait
         there = self._catalogue.instance(name) if name is not None else None
         if there is not None:
-            self._require_same(there, app, branch)
+            self._require_same(there, app, branch, labels)
             details = await self._actors.call("Instance", there.name, "add", timeout=timeout, **arguments)
         elif branch is not None:
-            details = await self._place(branch, name, timeout, arguments)
+            self._places.require(branch, labels)
+            details = await self._place(branch, name, timeout, {**arguments, "labels": labels})
+        elif labels or how != ROUND_ROBIN:
+            details = await self._pick(labels, how, name, timeout, {**arguments, "labels": labels})
         else:
-            details = await self._actors.throw("Instance", name, "add", timeout=timeout, **arguments)
+            details = await self._throw(name, timeout, arguments)
         created = details.pop("created")
         return created, details
 
     async def _place(self, branch: str, name: str | None, timeout: float, arguments: dict[str, Any]) -> Any:
-        if branch not in self._presence.members():
-            raise NoSuchBranch(branch)
         try:
             return await self._actors.call(
                 "Branch", branch, "place", timeout=timeout, instance=name, **arguments
@@ -183,8 +209,32 @@ class Instances:
         except NoRoute as nobody:
             # The branch may be there and not find the way to something else.
             if nobody.arguments == ("Branch", branch):
-                raise NoSuchBranch(branch) from None
+                raise BranchAway(branch) from None
             raise
+
+    async def _pick(
+        self, labels: Sequence[str], how: str, name: str | None, timeout: float, arguments: dict[str, Any]
+    ) -> Any:
+        """Place an instance on the first branch that takes it; what is known of them may be old."""
+        for branch in self._places.choose(labels, how):
+            try:
+                return await self._place(branch, name, timeout, arguments)
+            except (BranchAway, BranchCordoned):
+                continue
+        raise NoPlace(labels)
+
+    async def _throw(self, name: str | None, timeout: float, arguments: dict[str, Any]) -> Any:
+        """Have whichever branch is next take an instance."""
+        for _ in range(THROWS_MOST):
+            try:
+                return await self._actors.throw("Instance", name, "add", timeout=timeout, **arguments)
+            except BranchCordoned:
+                continue
+            except NoRoute as nobody:
+                if nobody.arguments == ("Instance", ANYONE):
+                    raise NoPlace from None
+                raise
+        raise NoPlace
 
     def _changes(self, app: str, given: dict[str, Any]) -> dict[str, Any]:
         """What parameters say, as fields of an `Instance`."""
@@ -208,7 +258,7 @@ class Instances:
                     raise NoSuchQueue(queue, app)
         return {**changes, **start_changes(given)}
 
-    def _require_same(self, there: Instance, app: str, branch: str | None) -> None:
+    def _require_same(self, there: Instance, app: str, branch: str | None, labels: Sequence[str]) -> None:
         """Refuse to take an instance from another app, or to move it."""
         if there.app != app:
             raise NameTaken(there.name, there.app)
@@ -217,6 +267,12 @@ class Instances:
                 f"instance {there.name!r} is on branch {there.branch!r}; delete it there to place it anew"
             )
             raise InvalidParameter("branch", problem)
+        if labels and tuple(labels) != there.labels:
+            asked = " ".join(there.labels) or "none"
+            problem = (
+                f"instance {there.name!r} was placed by other labels ({asked}); delete it to place it anew"
+            )
+            raise InvalidParameter("label", problem)
 
     # -- commands to the owner --------------------------------------------------------------
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from cyme.actors import Stored, verb
+from cyme.actors import ANSWER_WITHIN, Stored, verb
+from cyme.controller.claiming import Names
 from cyme.controller.details import broker_of, instance_details
 from cyme.controller.parameters import concurrency
 from cyme.declarations import Declaration, Instance
 from cyme.errors import (
+    BranchCordoned,
     InvalidParameter,
     NameTaken,
     NoProcess,
@@ -33,6 +35,7 @@ from cyme.naming import DEFAULT_QUEUE
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+    from cyme.actors import Actors
     from cyme.interfaces import ICatalogue, ISupervisor
 
 #: Seconds that a worker gets to answer a question (requirements R84).
@@ -52,12 +55,15 @@ class InstanceActor:
         clock: IReactorTime,
         catalogue: ICatalogue,
         supervisor: ISupervisor,
+        actors: Actors,
         branch_id: str,
         default_broker: Callable[[], str],
     ) -> None:
         self._clock = clock
         self._catalogue = catalogue
         self._supervisor = supervisor
+        self._actors = actors
+        self._names = Names(clock, actors)
         self._branch_id = branch_id
         self._default_broker = default_broker
 
@@ -75,6 +81,7 @@ class InstanceActor:
         """
         chosen = name or generated
         created = False
+        asked = {"app": app, "generated": generated, "wait": wait, **changes}
 
         def decide() -> list[Declaration]:
             nonlocal created
@@ -84,12 +91,14 @@ class InstanceActor:
             if instance is not None and instance.app != app:
                 raise NameTaken(chosen, instance.app)
             if instance is not None and instance.branch != self._branch_id:
-                # Another branch was quicker; whoever asks again finds its instance.
+                # It is another branch's, which does not answer: it is away.
                 raise NoRoute("Instance", chosen)
             for queue in changes.get("queues", ()):
                 self._require_queue(app, queue)
             created = instance is None
             if instance is None:
+                if self._catalogue.branch(self._branch_id).is_cordoned:
+                    raise BranchCordoned(self._branch_id)
                 now = self._clock.seconds()
                 instance = Instance(name=chosen, app=app, branch=self._branch_id, created_at=now)
                 if self._catalogue.queue(app, DEFAULT_QUEUE) is not None:
@@ -99,7 +108,16 @@ class InstanceActor:
             concurrency(changed.max_concurrency, changed.min_concurrency)
             return [changed]
 
-        (stored,) = await self._catalogue.change(decide)
+        there = self._catalogue.instance(chosen)
+        if there is not None and there.branch == self._branch_id:
+            (stored,) = await self._catalogue.change(decide)
+        else:
+            written = await self._names.create(chosen, lambda: self._catalogue.change(decide))
+            if written is None:
+                # Another branch was quicker; what is asked is a change of its instance.
+                within = ANSWER_WITHIN + wait
+                return Stored(self._actors.call("Instance", chosen, "add", timeout=within, **asked))
+            (stored,) = written
         assert isinstance(stored, Instance)
 
         async def answer() -> dict[str, Any]:
@@ -307,5 +325,7 @@ class BranchActor:
 
 def _changed(instance: Instance, changes: dict[str, Any]) -> Instance:
     """An instance with fields as they came off the wire: JSON has no tuples."""
-    fields = {**changes, "queues": tuple(changes["queues"])} if "queues" in changes else changes
+    fields = dict(changes)
+    for name in fields.keys() & {"queues", "labels"}:
+        fields[name] = tuple(fields[name])
     return evolve(instance, **fields)

@@ -44,7 +44,8 @@ def plan(
     if process.phase is Phase.STOPPING:
         return ()
     if desired is None:
-        return (Stop(name, "removed"),)
+        owner = observed.owner
+        return (Stop(name, "removed" if owner is None else f"branch {owner} has it now"),)
     if process.adopted and observed.broker_up is None:
         # In a moment it can be asked what it does, and need not be stopped blindly.
         return ()

@@ -117,6 +117,7 @@ class Observed:
         workers that it adopts are older.
     :ivar ailment: what a silent worker suffers from, if its log tells.
     :ivar ailing_since: when that was found, seconds since the epoch.
+    :ivar owner: the other branch that owns the instance now; None if none does.
     """
 
     process: Process | None = None
@@ -131,3 +132,4 @@ class Observed:
     supervised_since: float = 0.0
     ailment: Reason | None = None
     ailing_since: float = 0.0
+    owner: str | None = None

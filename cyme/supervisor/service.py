@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from cyme.declarations import App, Declaration, Instance, Queue, Rollout
+from cyme.declarations import App, BranchState, Declaration, Instance, Queue, Rollout
 from cyme.errors import BrokerAway
 from cyme.exits import Reason
 from cyme.interfaces import ISupervisor
@@ -166,6 +166,8 @@ class Supervisor(Service):
         return Deferred.fromCoroutine(self._begin([*names, *self._world.deleted()]))
 
     async def _begin(self, names: Sequence[str]) -> None:
+        # A branch that was killed may have left workers of what others have now: they are stopped.
+        names = [*names, *await self._workers.folders(self._world.elsewhere())]
         adopted = await self._workers.adopt(names)
         self._world.supervised_since = self._clock.seconds()
         self._restoring.collect()
@@ -309,8 +311,8 @@ class Supervisor(Service):
         """Look at what a change concerns; whoever touches an instance forgives its failures."""
         concerned: set[str] = set()
         for declaration in declarations:
-            if isinstance(declaration, Rollout):
-                continue  # what it does to an instance is a change of that
+            if isinstance(declaration, (Rollout, BranchState)):
+                continue  # what they do to an instance is a change of that
             if isinstance(declaration, Instance):
                 concerned.add(declaration.name)
                 if declaration.name in self._world.deleted():

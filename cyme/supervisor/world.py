@@ -1,7 +1,8 @@
 """The world as the supervisor sees it: what is declared, what lives, what it remembers.
 
 Only reads; it joins the catalogue, the workers and remote control into the values that
-`cyme.planning` judges.
+`cyme.planning` judges. An instance that is being moved is this branch's too when it is moved here:
+its worker runs at both ends until the move is over (Note [Moves] in `cyme.controller.moving`).
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class World:
             supervised_since=self.supervised_since,
             ailment=tracked.ailment,
             ailing_since=tracked.ailing_since,
+            owner=self._other_owner(name) if desired is None else None,
         )
 
     def take_turn(self, desired: Desired) -> None:
@@ -127,13 +129,13 @@ class World:
     def desired(self, name: str) -> Desired | None:
         """What an instance should be; None if it is deleted or another branch's."""
         instance = self._catalogue.instance(name)
-        if instance is None or instance.branch != self._branch_id:
+        if instance is None or not self._is_here(instance):
             return None
         return self._resolved(instance)
 
     def all_desired(self) -> list[Desired]:
         """What each instance of this branch should be."""
-        own = (one for one in self._catalogue.instances() if one.branch == self._branch_id)
+        own = filter(self._is_here, self._catalogue.instances())
         return [desired for one in own if (desired := self._resolved(one)) is not None]
 
     def living(self) -> Mapping[str, Sequence[Desired]]:
@@ -151,17 +153,31 @@ class World:
         return {
             one.name: one
             for one in self._catalogue.tombstones(Instance.kind)
-            if isinstance(one, Instance) and one.branch == self._branch_id
+            if isinstance(one, Instance) and self._is_here(one)
         }
 
+    def elsewhere(self) -> list[str]:
+        """The names of instances that are not this branch's, deleted ones included."""
+        declared = (*self._catalogue.instances(), *self._catalogue.tombstones(Instance.kind))
+        return [one.name for one in declared if isinstance(one, Instance) and not self._is_here(one)]
+
     def broker_of(self, name: str) -> str | None:
-        """The broker of an instance; a deleted one's tombstone still knows it."""
-        desired = self.desired(name)
+        """The broker of an instance, also of another branch's; a tombstone still knows it."""
+        instance = self._catalogue.instance(name)
+        desired = self._resolved(instance) if instance is not None else None
         if desired is not None:
             return desired.broker
         tombstone = self.deleted().get(name)
         # One that a person made with SQL names no broker, if neither instance nor app did.
         return tombstone.broker or self._defaults().broker if tombstone is not None else None
+
+    def _is_here(self, instance: Instance) -> bool:
+        """Whether a worker of an instance runs here, or is to."""
+        return self._branch_id in (instance.branch, instance.moving_to)
+
+    def _other_owner(self, name: str) -> str | None:
+        instance = self._catalogue.instance(name)
+        return None if instance is None or self._is_here(instance) else instance.branch
 
     def _resolved(self, instance: Instance) -> Desired | None:
         app = self._catalogue.app(instance.app)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, DeferredQueue, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, DeferredQueue, gatherResults, maybeDeferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from cyme.errors import BodyTooLarge, BusAway, NoRoute
+from cyme.errors import BodyTooLarge, BusAway, NameClaimed, NoRoute
 from cyme.interfaces import IMessageBus
 
 #: Seconds within which everything here happens, or never will.
@@ -223,6 +223,46 @@ def make_bus_tests(fixture: Callable[[TestCase], Callable[[], IMessageBus]]) -> 
             bus.own("Instance", "w1")
             bus.accept("Instance")
             await bus.settled()
+
+        async def test_claim(self) -> None:
+            """Of two that ask at the same moment one has the claim, until it gives it back."""
+            first, second = (await self.branch()).bus, (await self.branch()).bus
+            asked = [bus.claim("Instance", "w1") for bus in (first, second)]
+            outcomes: list[tuple[bool, Any]] = await DeferredList(asked, consumeErrors=True)
+            self.assertEqual(sorted(taken for taken, _ in outcomes), [False, True])
+            [release] = [outcome for taken, outcome in outcomes if taken]
+            [refusal] = [outcome for taken, outcome in outcomes if not taken]
+            self.assertIsInstance(refusal.value, NameClaimed)
+            self.assertEqual(refusal.value.arguments, ("Instance", "w1"))
+            for bus in (first, second):
+                await self.refused(NameClaimed, bus.claim("Instance", "w1"))
+            for actor, name in (("Instance", "w2"), ("Branch", "w1")):
+                await (await second.claim(actor, name))()
+            await release()
+            again = await second.claim("Instance", "w1")
+            await release()
+            await self.refused(NameClaimed, first.claim("Instance", "w1"))
+            await again()
+            await (await first.claim("Instance", "w1"))()
+
+        async def test_claims(self) -> None:
+            """Many claims are had at the same time, and none is in another's way."""
+            bus = (await self.branch()).bus
+            names = [f"w{number}" for number in range(100)]
+            held = await gatherResults([bus.claim("Instance", name) for name in names])
+            await gatherResults([release() for release in held])
+            await gatherResults([bus.claim("Instance", name) for name in names])
+
+        async def test_claim_ends(self) -> None:
+            """A claim ends with the bus of whoever has it; who is not on the bus has none."""
+            first, second = (await self.branch()).bus, (await self.branch()).bus
+            release = await first.claim("Instance", "w1")
+            await first.stop()
+            await self.refused(BusAway, first.claim("Instance", "w1"))
+            await second.claim("Instance", "w1")
+            await release()
+            await self.refused(NameClaimed, second.claim("Instance", "w1"))
+            await self.refused(BusAway, self.make().claim("Instance", "w1"))
 
         async def test_stopped_twice(self) -> None:
             """A bus that is stopped again stays stopped."""

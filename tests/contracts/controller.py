@@ -11,9 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from cyme.errors import (
+    BranchCordoned,
+    BranchLives,
     InvalidName,
     InvalidParameter,
     NameTaken,
+    NoPlace,
     NoProcess,
     NoSuchApp,
     NoSuchBranch,
@@ -375,5 +378,59 @@ def make_controller_tests(
                 self.assertEqual(self.result(branches.get, id)["id"], id)
             self.assertNotEqual(branches.all(), [])
             self.refused(NoSuchBranch, branches.get, "nowhere")
+
+        def test_cordoned(self) -> None:
+            """A cordoned branch takes no new instances until it is uncordoned, and keeps what it has."""
+            branches, instances = self.controller.branches, self.controller.instances
+            self.have_instance()
+            (id,) = branches.all()
+            self.assertEqual(branches.get(id)["is_cordoned"], False)
+            self.assertEqual(self.result(branches.cordon, id), {"is_cordoned": True, "draining": None})
+            self.assertEqual(branches.get(id)["is_cordoned"], True)
+            self.refused(NoPlace, instances.add, "foo", "w2")
+            self.refused(BranchCordoned, instances.add, "foo", "w2", branch=id)
+            self.assertFalse(self.result(instances.add, "foo", "w1", max_concurrency=3)[0])
+            self.assertFalse(self.result(branches.uncordon, id)["is_cordoned"])
+            self.assertTrue(self.result(instances.add, "foo", "w2")[0])
+
+        def test_drained(self) -> None:
+            """A drained branch is cordoned and tells what is left, until it is uncordoned."""
+            branches = self.controller.branches
+            self.have_instance()
+            (id,) = branches.all()
+            draining = self.result(branches.drain, id)["draining"]
+            self.assertEqual((draining["left"], draining["moved"], draining["moving"]), (["w1"], {}, {}))
+            self.assertEqual(branches.get(id)["draining"], draining)
+            self.assertTrue(branches.get(id)["is_cordoned"])
+            self.assertEqual(self.result(branches.uncordon, id), {"is_cordoned": False, "draining": None})
+
+        def test_commanded(self) -> None:
+            """A live branch is not evacuated, and stops when it is asked to; there must be such a branch."""
+            branches = self.controller.branches
+            (id,) = branches.all()
+            self.refused(BranchLives, branches.evacuate, id)
+            self.assertIsNone(self.result(branches.shutdown, id))
+            for verb in ("cordon", "uncordon", "drain", "evacuate", "shutdown"):
+                self.refused(NoSuchBranch, getattr(branches, verb), "nowhere")
+
+        def test_placed(self) -> None:
+            """Where an instance goes may be said in several ways; those that can't be are refused."""
+            add = self.controller.instances.add
+            self.result(self.controller.apps.add, "foo")
+            (id,) = self.controller.branches.all()
+            for number, where in enumerate(
+                ({"branch": id}, {"placement": "least-loaded"}, {"placement": "round-robin", "label": []})
+            ):
+                self.assertTrue(self.result(add, "foo", f"w{number}", **where)[0])
+            self.assertFalse(self.result(add, "foo", "w1", placement="least-loaded")[0])
+            for error, wrong in (
+                (NoSuchBranch, {"branch": "nowhere"}),
+                (InvalidParameter, {"placement": "best"}),
+                (InvalidParameter, {"placement": "least-loaded", "branch": id}),
+                (InvalidParameter, {"label": ["gpu"]}),
+                (InvalidParameter, {"label": ["gpu=yes"], "branch": id}),
+                (NoPlace, {"label": ["gpu=yes"]}),
+            ):
+                self.refused(error, add, "foo", "w9", **wrong)
 
     return ControllerTests

@@ -408,6 +408,62 @@ def make_http_api_tests(
             self.assertEqual(self.ask("GET", f"/branches/{branch}/").json["id"], branch)
             self.assert_problem(self.ask("GET", "/branches/nobody"), 404, "nobody")
 
+        def test_branch_cordoned(self) -> None:
+            """A branch is cordoned and uncordoned; meanwhile nothing new is placed on it."""
+            self.given("/foo/")
+            (branch,) = self.ask("GET", "/branches/").json
+            asked = {"is_cordoned": True, "draining": None}
+            self.assert_answer(self.ask("POST", f"/branches/{branch}/cordon/"), 200, asked)
+            self.assertIs(self.ask("GET", f"/branches/{branch}/").json["is_cordoned"], True)
+            self.assert_problem(self.ask("POST", "/foo/instances/"), 503, "no live branch")
+            self.assert_problem(self.ask("PUT", f"/foo/instances/w1/?branch={branch}"), 409, "cordoned")
+            answer = self.ask("PUT", f"/branches/{branch}/uncordon")
+            self.assert_answer(answer, 200, {"is_cordoned": False, "draining": None})
+            self.assertEqual(self.ask("PUT", f"/foo/instances/w1/?branch={branch}").status, 201)
+
+        def test_branch_drained(self) -> None:
+            """How far a branch is drained is shown; one that lives is not evacuated."""
+            self.given("/foo/", "/foo/instances/w1/")
+            (branch,) = self.ask("GET", "/branches/").json
+            answer = self.ask("POST", f"/branches/{branch}/drain/")
+            self.assertEqual((answer.status, answer.json["draining"]["left"]), (200, ["w1"]))
+            self.assertEqual(
+                self.ask("GET", f"/branches/{branch}/").json["draining"], answer.json["draining"]
+            )
+            self.assert_problem(self.ask("POST", f"/branches/{branch}/evacuate/"), 409, branch, "lives")
+            self.assert_answer(self.ask("POST", f"/branches/{branch}/shutdown/"), 200, {"ok": "ok"})
+
+        def test_branch_commands(self) -> None:
+            """What is asked of a branch is asked with POST or PUT, without parameters."""
+            (branch,) = self.ask("GET", "/branches/").json
+            for action in ("cordon", "uncordon", "drain", "evacuate", "shutdown"):
+                place = f"/branches/{branch}/{action}/"
+                self.assert_problem(self.ask("GET", place), 405, "POST")
+                self.assert_problem(self.ask("POST", f"{place}?now=1"), 400, "now")
+                self.assert_problem(self.ask("POST", f"/branches/nobody/{action}/"), 404, "nobody")
+                if action != "evacuate":
+                    answer = self.ask("POST", f"/branches/!/{branch}/{action}/")
+                    self.assert_answer(answer, 202, SCHEDULED)
+
+        def test_placed(self) -> None:
+            """Where an instance goes may be said at its creation; what can't be changes nothing."""
+            self.given("/foo/")
+            self.assertEqual(self.ask("POST", "/foo/instances/?placement=least-loaded").status, 201)
+            self.assertEqual(self.ask("PUT", "/foo/instances/w1/?placement=round-robin&label=").status, 201)
+            names = self.ask("GET", "/foo/instances/").json
+            for status, said, query in (
+                (400, "placement", "placement=best"),
+                (400, "placement", "placement=least-loaded&branch=branch1"),
+                (400, "label", "label=gpu"),
+                (404, "nobody", "branch=nobody"),
+                (503, "gpu=yes and zone=a", "label=zone=a&label=gpu=yes"),
+                (503, "gpu=yes and zone=a", "label=gpu=yes,zone=a"),
+            ):
+                self.assert_problem(self.ask("PUT", f"/foo/instances/w2/?{query}"), status, said)
+            body = {"label": ["gpu=yes"]}
+            self.assert_problem(self.ask("PUT", "/foo/instances/w2/", json_body=body), 503, "gpu=yes")
+            self.assertEqual(self.ask("GET", "/foo/instances/").json, names)
+
         def test_get_asynchronously(self) -> None:
             """`!` on a `GET` is not implemented, wherever the path without it is."""
             self.given("/foo/", "/foo/instances/w1/")

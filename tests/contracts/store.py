@@ -9,7 +9,7 @@ from attrs import evolve
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from cyme.declarations import App, Instance, Queue, Rollout, Turn, Version
+from cyme.declarations import App, BranchState, Instance, Queue, Rollout, Turn, Version
 from cyme.events import Event
 from cyme.interfaces import IStore
 
@@ -52,6 +52,8 @@ W1 = Instance(
     stall_timeout=1e8,
     generation=3,
     created_at=1234567.25,
+    moving_to="b3",
+    labels=("gpu=yes", "ort=Köln, 2"),
     version=Version(9, "b2"),
 )
 RESTART = Rollout(
@@ -70,7 +72,16 @@ RESTART = Rollout(
     ended_at=1234570.0,
     version=Version(10, "b1"),
 )
-ALL = (FOO, TASKS, W1, RESTART)
+DRAINED = BranchState(
+    name="b1",
+    is_cordoned=True,
+    draining_since=1234567.5,
+    drained_at=1234570.25,
+    moved=(("w1", "b2"), ("w2", "b3")),
+    problem="nobody täkes w3",
+    version=Version(11, "b1"),
+)
+ALL = (FOO, TASKS, W1, RESTART, DRAINED)
 
 
 def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
@@ -113,7 +124,7 @@ def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             changed = evolve(W1, broker=None, queues=(), max_concurrency=1, version=Version(10, "b1"))
             dead = evolve(FOO, deleted=True, broker=None)
             await self.store.save((changed, dead))
-            self.assertEqual(await self.contents(), {changed, dead, TASKS, RESTART})
+            self.assertEqual(await self.contents(), {changed, dead, TASKS, RESTART, DRAINED})
 
         async def test_same_name_elsewhere(self) -> None:
             """Queues of one name in two apps are two."""
@@ -124,7 +135,7 @@ def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
         async def test_remove(self) -> None:
             """What is removed is gone, and what was not there is no error."""
             await self.store.save(ALL)
-            await self.store.remove((W1, RESTART, App(name="nobody")))
+            await self.store.remove((W1, RESTART, DRAINED, App(name="nobody")))
             self.assertEqual(await self.contents(), {FOO, TASKS})
 
         async def test_nothing(self) -> None:

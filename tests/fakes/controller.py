@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from cyme.errors import (
+    BranchCordoned,
+    BranchLives,
     InvalidName,
     InvalidParameter,
     NameTaken,
+    NoPlace,
     NoProcess,
     NoSuchApp,
     NoSuchBranch,
@@ -180,7 +184,16 @@ class FakeInstances(_Verbs):
         return self._instance(app, name)
 
     def add(
-        self, app: str, name: str | None, *, wait: float = 0.0, queues: list[str] | None = None, **given: Any
+        self,
+        app: str,
+        name: str | None,
+        *,
+        wait: float = 0.0,
+        queues: list[str] | None = None,
+        branch: str | None = None,
+        placement: str | None = None,
+        label: Sequence[str] | None = None,
+        **given: Any,
     ) -> Deferred[tuple[bool, dict[str, Any]]]:
         self._app(app)
         name = check_name("instance", self._controller.new_name() if name is None else name)
@@ -190,6 +203,7 @@ class FakeInstances(_Verbs):
             raise NameTaken(name, existing["app"])
         for queue in queues or ():
             self._controller.queues.get(app, queue)
+        self._require_place(existing, branch, placement, label or ())
         defaults = {
             "name": name,
             "app": app,
@@ -207,6 +221,20 @@ class FakeInstances(_Verbs):
         instances[name] = instance
         self._controller.waits.append(wait)
         return self._answer((existing is None, dict(instance)))
+
+    def _require_place(self, existing: Any, branch: Any, placement: Any, label: Sequence[str]) -> None:
+        """There is one branch, which has no labels."""
+        if placement not in (None, "round-robin", "least-loaded") or (placement and branch):
+            raise InvalidParameter("placement", "takes one of round-robin, least-loaded, and no branch")
+        if not all(re.fullmatch("[a-z]+=[a-z]+", one) for one in label):
+            raise InvalidParameter("label", "takes NAME=VALUE")
+        if existing is None:
+            if branch not in (None, "branch1"):
+                raise NoSuchBranch(branch)
+            if self._controller.is_cordoned:
+                raise BranchCordoned(branch) if branch else NoPlace()
+            if label:
+                raise InvalidParameter("label", "it has none") if branch else NoPlace(sorted(label))
 
     def delete(self, app: str | None, name: str) -> Deferred[None]:
         self._instance(app, name)
@@ -409,7 +437,41 @@ class FakeBranches(_Verbs):
     def get(self, branch: str) -> dict[str, Any]:
         if branch != "branch1":
             raise NoSuchBranch(branch)
-        return {"id": branch, "url": None, "port": None, "loglevel": "info"}
+        return {"id": branch, "url": None, "port": None, "loglevel": "info", **self._asked()}
+
+    def cordon(self, branch: str) -> Deferred[dict[str, Any]]:
+        self.get(branch)
+        self._controller.is_cordoned = True
+        return self._answer(self._asked())
+
+    def uncordon(self, branch: str) -> Deferred[dict[str, Any]]:
+        self.get(branch)
+        self._controller.is_cordoned = self._controller.is_draining = False
+        return self._answer(self._asked())
+
+    def drain(self, branch: str) -> Deferred[dict[str, Any]]:
+        self.get(branch)
+        self._controller.is_cordoned = self._controller.is_draining = True
+        return self._answer(self._asked())
+
+    def evacuate(self, branch: str) -> Deferred[dict[str, Any]]:
+        self.get(branch)
+        if not self._controller.is_away:
+            raise BranchLives(branch)
+        return self._answer({"branch": branch, "moved": {}, "left": {}})
+
+    def shutdown(self, branch: str) -> Deferred[None]:
+        self.get(branch)
+        return self._answer(None)
+
+    def _asked(self) -> dict[str, Any]:
+        left = sorted(self._controller.declared_instances)
+        draining: dict[str, Any] = {"since": 1000.0, "ended_at": None, "moved": {}, "moving": {}}
+        draining |= {"left": left, "problem": None}
+        return {
+            "is_cordoned": self._controller.is_cordoned,
+            "draining": draining if self._controller.is_draining else None,
+        }
 
 
 class FakeFollowing:
@@ -484,6 +546,7 @@ class FakeController:
     :ivar failure: when set, verbs that change something fail with it.
     :ivar held: when a list, their answers wait in it until `release`.
     :ivar rollouts_run: whether rolling restarts go on until they are called off.
+    :ivar is_away: whether its branch can be evacuated.
     :ivar waits: the `wait` of each verb that was called with one, in order.
     """
 
@@ -493,6 +556,7 @@ class FakeController:
         self.declared_instances: dict[str, dict[str, Any]] = {}
         self.declared_rollouts: dict[str, dict[str, Any]] = {}
         self.rollouts_run = False
+        self.is_cordoned = self.is_draining = self.is_away = False
         self.failure: Exception | None = None
         self.held: list[tuple[Deferred[Any], Any]] | None = None
         self.waits: list[float] = []

@@ -24,6 +24,8 @@ def fill(controller: FakeController) -> None:
     controller.declared_queues.clear()
     controller.declared_instances.clear()
     controller.declared_rollouts.clear()
+    controller.is_cordoned = controller.is_draining = False
+    controller.is_away = True
     controller.apps.add("foo")
     controller.queues.add("foo", "tasks")
     controller.instances.add("foo", "w1", queues=["tasks"])

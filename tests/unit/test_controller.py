@@ -426,7 +426,7 @@ class InstancesTests(ControllerTestCase):
         """A new instance is shown as in the product document, with more behind."""
         details = self.add()
         first = ["is_enabled", "name", "queues", "broker", "max_concurrency", "min_concurrency"]
-        more = ["app", "branch", "pool", "arguments", "extra_config", "celery_app"]
+        more = ["app", "branch", "moving_to", "labels", "pool", "arguments", "extra_config", "celery_app"]
         more += ["max_memory", "max_age", "stall_timeout"]
         status = list(self.supervisor.status(self.instance()))
         self.assertEqual(list(details), [*first, *more, *status])
@@ -537,7 +537,7 @@ class InstancesTests(ControllerTestCase):
         """An instance can't be placed on a branch that does not live."""
         self.refused(NoSuchBranch, self.instances.add, "foo", "w1", branch="b9")
         self.branch.presence.others = ("b9",)
-        self.refused(NoSuchBranch, self.instances.add, "foo", "w1", branch="b9")
+        self.refused(BranchAway, self.instances.add, "foo", "w1", branch="b9")
 
     def test_other_branch(self) -> None:
         """An instance that exists is not moved by asking for it on another branch."""
@@ -608,9 +608,9 @@ class InstancesTests(ControllerTestCase):
         self.add()
         self.branch.bus.stop()
         self.refused(BusAway, self.instances.add, "foo", "w2")
+        self.refused(BusAway, self.instances.add, "foo", "w2", branch="b1")
         self.result(self.instances.disable("foo", "w1"))
         self.assertFalse(self.result(self.instances.get("foo", "w1"))["is_enabled"])
-        self.assertTrue(self.result(self.instances.add("foo", "w2", branch="b1"))[0])
 
     def test_delete(self) -> None:
         """A deleted instance leaves a tombstone with its broker, and its name is free."""
@@ -1016,11 +1016,13 @@ class TwoBranchesTests(SynchronousTestCase):
         self.failureResultOf(asked, NoReply)
 
     def test_quicker_branch(self) -> None:
-        """A placement that finds the instance on another branch does not make a second one."""
+        """A placement that finds the instance on another branch makes no second one, but changes that."""
         self.add()
-        asked = self.there.actors.call(
-            "Branch", "b1", "place", instance="w1", app="foo", generated="x", wait=0.0
-        )
+        work = {"instance": "w1", "app": "foo", "generated": "x", "wait": 0.0, "pool": "solo"}
+        details = self.result(self.there.actors.call("Branch", "b1", "place", **work))
+        self.assertEqual((details["branch"], details["pool"], details["created"]), ("b2", "solo", False))
+        self.there.actors.stop()
+        asked = self.here.actors.call("Branch", "b1", "place", **work)
         self.clock.advance(0)
         self.failureResultOf(asked, NoRoute)
 

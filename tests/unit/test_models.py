@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.declarations import App, Declaration, Instance, Queue, Rollout, Turn, Version
+from cyme.declarations import App, BranchState, Declaration, Instance, Queue, Rollout, Turn, Version
 from cyme.models import SCHEMA_VERSION, Base, digest_of, row_of, value_of
 from tests.contracts.store import ALL, FOO, W1
 
@@ -48,6 +48,8 @@ instances = st.builds(
     min_concurrency=st.integers(),
     generation=st.integers(),
     created_at=st.floats(allow_nan=False, allow_infinity=False),
+    moving_to=maybe,
+    labels=st.lists(texts, max_size=4).map(tuple),
     **common,
     **parameters,
 )
@@ -72,6 +74,15 @@ rollouts = st.builds(
     version=common["version"],
     deleted=common["deleted"],
 )
+branches = st.builds(
+    BranchState,
+    is_cordoned=st.booleans(),
+    draining_since=st.none() | times,
+    drained_at=st.none() | times,
+    moved=st.lists(st.tuples(texts, texts), max_size=4).map(tuple),
+    problem=maybe,
+    **common,
+)
 
 #: What a column may hold after somebody was at it.
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.binary() | st.text()
@@ -86,7 +97,7 @@ def stored(declaration: Declaration) -> dict[str, Any]:
 class RowTests(SynchronousTestCase):
     """A declaration, its row, and the declaration again."""
 
-    @given(st.one_of(apps, queues, instances, rollouts))
+    @given(st.one_of(apps, queues, instances, rollouts, branches))
     def test_round_trip(self, declaration: Declaration) -> None:
         """A row says the declaration that it was made of."""
         brokers = {7: getattr(declaration, "broker", None) or ""}
@@ -139,7 +150,7 @@ class TablesTests(SynchronousTestCase):
 
     def test_known(self) -> None:
         """Tables and columns are those of the schema's version; who changes them counts that up."""
-        self.assertEqual(SCHEMA_VERSION, 4)
+        self.assertEqual(SCHEMA_VERSION, 5)
         found = {name: " ".join(table.columns.keys()) for name, table in Base.metadata.tables.items()}
         version = "version_stamp version_branch deleted"
         parameters = "celery_app pool arguments extra_config max_memory max_age stall_timeout"
@@ -153,7 +164,7 @@ class TablesTests(SynchronousTestCase):
                     "app": f"name broker_id {parameters} {version}",
                     "queue": f"app name exchange exchange_type routing_key options paused {version}",
                     "instance": f"name app branch broker_id is_enabled queues max_concurrency min_concurrency"
-                    f" generation drain_until created_at {parameters} {version}",
+                    f" generation drain_until created_at moving_to labels {parameters} {version}",
                     "task": "id app queue state outcome created_at finished_at expires_at",
                     "held_task": "id branch app due_at expires task priority queue exchange exchange_type"
                     " routing_key options size body",
@@ -161,6 +172,7 @@ class TablesTests(SynchronousTestCase):
                     "result_source": "digest url until",
                     "rollout": f"app id branch parallel timeout asked_by asked_at waiting under_way done"
                     f" skipped halted ended_at {version}",
+                    "branch": f"name is_cordoned draining_since drained_at moved problem {version}",
                     "event": "id at branch app instance kind who details",
                 }.items()
             },

@@ -43,6 +43,8 @@ class PresenceTests(SynchronousTestCase):
                 "sup_interval": 60.0,
                 "numc": 1,
                 "version": "1.0",
+                "labels": {},
+                "cpus": 1,
                 "instances": 3,
                 "load_average": [0.5, 1.26, 2.0],
                 "disk_use": 75.0,

@@ -105,6 +105,12 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(make_settings({"instance-dir": "/r"}).database, "sqlite:////r/branch.db")
         self.assertEqual(make_settings({"database": "mysql://h/d"}).database, "mysql://h/d")
 
+    def test_labels(self) -> None:
+        """Labels are told apart by their names; one may be given twice, with one value."""
+        settings = make_settings({"label": ("gpu=yes", "zone=a", "gpu=yes")})
+        self.assertEqual(settings.label, {"gpu": "yes", "zone": "a"})
+        self.assertEqual(make_settings({}).label, {})
+
     def test_standard_output(self) -> None:
         """`-` is the same as no log file."""
         self.assertIsNone(make_settings({"logfile": "-"}).logfile)

@@ -13,7 +13,7 @@ from cyme.catalogue import Catalogue
 from cyme.declarations import App, Instance, Queue, Rollout
 from cyme.planning import Phase, Policy
 from cyme.supervisor.endings import EXAMINED_WITHIN
-from cyme.supervisor.resolving import Defaults
+from cyme.supervisor.resolving import Defaults, resolve
 from cyme.supervisor.service import RETRY_AFTER, Supervisor
 from tests.contracts.supervisor import DISABLED, RUNS, make_supervisor_tests
 from tests.fakes.events import FakeEvents
@@ -92,7 +92,7 @@ class SupervisorTestCase(SynchronousTestCase):
     def run_instance(self, name: str = "w1", **values: Any) -> Any:
         """Declare an instance, let its worker start and answer."""
         node = self.remote.node(BROKER, f"{name}@host")
-        self.declare(Instance(name=name, branch="b1", **{"app": "foo", **values}))
+        self.declare(Instance(name=name, **{"app": "foo", "branch": "b1", **values}))
         self.turn(0.2)
         self.workers.say_ready(name)
         self.turn(0.2)
@@ -824,3 +824,62 @@ class SilenceTests(SupervisorTestCase):
         node.queues.add("celery")
         self.turn(INTERVAL + 1)
         self.assertEqual(node.queues, {"dq.w1"})
+
+
+class OwnersTests(SupervisorTestCase):
+    """Instances that come from other branches and go to them (`cyme.controller.moving`)."""
+
+    def test_guest(self) -> None:
+        """The worker of an instance that is being moved here runs before this branch owns it, and after."""
+        self.start()
+        self.run_instance("w1", branch="b2", moving_to="b1")
+        self.change("w1", branch="b1", moving_to=None)
+        self.turn(1.0)
+        self.assertEqual(self.workers.stopped, [])
+        self.assertEqual(len(self.workers.started), 1)
+
+    def test_not_moved(self) -> None:
+        """The worker of an instance that is not moved here after all is stopped."""
+        self.start()
+        self.run_instance("w1", branch="b2", moving_to="b1")
+        self.change("w1", moving_to=None)
+        self.turn(1.0)
+        self.assertEqual(self.workers.stopped, ["w1"])
+
+    def test_stays_until_it_is_moved(self) -> None:
+        """The worker of an instance that is being moved away runs on until another branch owns it."""
+        self.start()
+        self.run_instance("w1")
+        self.change("w1", moving_to="b2")
+        self.turn(1.0)
+        self.assertEqual(self.workers.stopped, [])
+        self.change("w1", branch="b2", moving_to=None)
+        self.turn(1.0)
+        self.assertEqual(self.workers.stopped, ["w1"])
+        reasons = [event.details for event in self.events.recorded if event.kind == "stopping"]
+        self.assertIn("branch b2 has it now", reasons[0])
+
+    def test_left_alone(self) -> None:
+        """What an instance has on the broker is its new owner's: nothing of it is deleted."""
+        self.start()
+        self.run_instance("w1")
+        self.workers.folder_names.add("w1")
+        self.change("w1", branch="b2")
+        self.turn(1.0)
+        self.workers.end("w1", status=0)
+        self.turn(INTERVAL + 5.0)
+        self.assertEqual(self.remote.deleted_queues, [])
+        self.assertNotIn("removed", [event.kind for event in self.events.recorded])
+
+    def test_killed_in_between(self) -> None:
+        """A branch that was killed before it stopped the worker of what others have stops it at its start."""
+        self.declare(Instance(name="w1", app="foo", branch="b2"), Instance(name="w2", app="foo", branch="b2"))
+        moved = Instance(name="w1", app="foo", branch="b1")
+        app = self.catalogue.app("foo")
+        assert app is not None
+        self.workers.leave_running(
+            resolve(moved, app, lambda queue: None, Defaults(broker=BROKER, host="host"))
+        )
+        self.start()
+        self.turn(10.0)
+        self.assertEqual(self.workers.stopped, ["w1"])

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from cyme.bus.amqp.addresses import CONNECT_WITHIN, BusAddress, endpoint_of, read_addresses
 from cyme.bus.amqp.channel import code_of
+from cyme.bus.amqp.claims import LOCKED
 from cyme.bus.amqp.client import Client
 from cyme.bus.amqp.connecting import Connecting
 from cyme.bus.amqp.fields import Unencodable
@@ -41,8 +42,6 @@ SETTLE_WITHIN = 10.0
 HANDLING_MOST = 10_000
 #: Seconds between two lines about messages that are dropped.
 DROPPED_SAID_EVERY = 10.0
-#: The code with which RabbitMQ says that somebody else has an exclusive queue.
-LOCKED = 405
 
 
 class _Clients(Factory):
@@ -127,6 +126,13 @@ class AMQPBus:
     def disown(self, actor: str, name: str) -> None:
         self._owned.discard((actor, name))
         self._change_owned((actor, name))
+
+    def claim(self, actor: str, name: str) -> Deferred[Callable[[], Deferred[None]]]:
+        if not routes(actor, name):
+            raise ValueError(f"there can be no claim on {actor} {name!r}")
+        if self._ready is None or self._ready[0].client.blocked is not None:
+            return fail(BusAway())
+        return self._ready[0].claims.take(actor, name)
 
     def accept(self, actor: str) -> None:
         self._accepted.add(actor)

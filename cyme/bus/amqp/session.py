@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from cyme.bus.amqp.claims import Claims
 from cyme.bus.amqp.mirror import Mirror
 from cyme.bus.amqp.publishing import Publisher
 from cyme.bus.amqp.topology import EVERYBODY, INBOX, exchange_of
@@ -43,6 +44,7 @@ class Session:
 
     :param owned: what is to be bound; who changes it tells `bindings`.
     :param receive: called with each body, None for what was malformed or too long.
+    :ivar claims: the claims that are held as long as it lasts.
     :ivar ended: fires with the reason when nothing comes or goes any more.
     """
 
@@ -65,6 +67,7 @@ class Session:
         self.inbox = inbox
         self.bindings: Mirror[Owned] = Mirror(owned, self._bind, BINDINGS_AT_ONCE, client.give_up)
         self._owned = owned
+        self.claims = Claims(self)
         self.ended: Deferred[Exception] = Deferred()
 
     async def prepare(self) -> None:

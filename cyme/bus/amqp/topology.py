@@ -32,6 +32,11 @@ def work_queue_of(actor: str) -> str:
     return f"cyme.any.{actor}"
 
 
+def claim_of(actor: str, name: str) -> str:
+    """The exclusive queue that whoever has a claim on a name has declared."""
+    return f"cyme.claim.{actor}.{name}"
+
+
 def routes(*texts: str) -> bool:
     """Whether texts can be names of exchanges and queues, and routing keys."""
     try:
