@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import uuid4
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyme.asking import WHO_MOST, Asker, asked_by, asker
 from cyme.envelope import Answer, Request, Unreadable, decode, encode, error_to
-from cyme.errors import BusAway, CymeError, NoReply, NoRoute, RemoteFailure
+from cyme.errors import BusAway, CymeError, NoReply, NoRoute, OwnerGone, RemoteFailure
 from cyme.narration import Narrator
+from cyme.probing import INTERVAL, Owned, Probing
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -38,13 +39,15 @@ if TYPE_CHECKING:
 ANSWER_WITHIN = 60.0
 #: The inbox of requests that don't take the bus.
 HERE = ""
+#: The inbox of requests that want no answer; no bus has one of that name.
+NOBODY = "-"
 #: What stands for "any" or "all" where an error names whom a message was for.
 ANYONE = "*"
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def verb(*unlogged: str) -> Callable[[Method], Method]:
+def verb(*unlogged: str, quiet: bool = False) -> Callable[[Method], Method]:
     """Mark a method of an actor as one that others may ask for.
 
     It is called with the name that the request is about (None where it has none) and the
@@ -52,10 +55,12 @@ def verb(*unlogged: str) -> Callable[[Method], Method]:
     one, or `Stored`.
 
     :param unlogged: arguments that the log leaves out.
+    :param quiet: whether the log says nothing of it: what branches ask each other all the time.
     """
 
     def mark(method: Method) -> Method:
         method.unlogged = frozenset(unlogged)  # type: ignore[attr-defined]
+        method.quiet = quiet  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -96,8 +101,11 @@ class Actors:
         self._verbs: dict[tuple[str, str], Callable[..., Any]] = {}
         self._names: dict[str, Callable[[], Iterable[str]]] = {}
         self._owned: set[tuple[str, str]] = set()
+        self._accepted: set[str] = set()
         self._expecting: dict[str, Callable[[Answer], None]] = {}
         self._waits: set[Deferred[Any]] = set()
+        self._probing = Probing(clock, self._probe)
+        self._before_answers: Callable[[], Deferred[None] | None] = lambda: None
         self.counts: Counter[str] = Counter()
         self.narrator = Narrator(branch_id)
 
@@ -115,7 +123,14 @@ class Actors:
         for name, method in getmembers(handler, lambda member: hasattr(member, "unlogged")):
             self._verbs[actor, name] = method
         if accepts:
-            self._bus.accept(actor)
+            self.accept(actor, True)
+
+    def before_answers(self, pending: Callable[[], Deferred[None] | None]) -> None:
+        """Have answers of other branches wait for what came before them.
+
+        :param pending: answers with what is to be waited for now, or with None.
+        """
+        self._before_answers = pending
 
     def own(self, actor: str, name: str) -> None:
         """From now on requests for `actor` `name` come to this branch."""
@@ -143,7 +158,12 @@ class Actors:
 
     def accept(self, actor: str, accepts: bool) -> None:
         """From now on take, or take no more, work for `actor` that is thrown at any branch."""
+        (self._accepted.add if accepts else self._accepted.discard)(actor)
         (self._bus.accept if accepts else self._bus.decline)(actor)
+
+    def accepts(self, actor: str) -> bool:
+        """Whether work for `actor` is taken that is thrown at any branch."""
+        return actor in self._accepted
 
     def start(self) -> Deferred[None]:
         """Own what the actors have; fire when messages can be sent and received."""
@@ -170,6 +190,7 @@ class Actors:
 
         :param timeout: seconds.
         :raises NoRoute: at once when nobody owns it.
+        :raises OwnerGone: when its branch goes away before it answers.
         :raises NoReply: at the deadline.
         :raises CymeError: what the verb raised.
         """
@@ -179,9 +200,9 @@ class Actors:
                 return self.receive(body)
             return self._bus.to_owner(actor, name, body, expires=timeout)
 
-        reply_to = HERE if (actor, name) in self._owned else self._bus.inbox
-        request = self._request(actor, name, verb, arguments, reply_to, timeout)
-        return self._await_answer(request, send, timeout)
+        is_own = (actor, name) in self._owned
+        request = self._request(actor, name, verb, arguments, HERE if is_own else self._bus.inbox, timeout)
+        return self._await_answer(request, send, timeout, None if is_own else (actor, name))
 
     def throw(
         self, actor: str, name: str | None, verb: str, /, *, timeout: float = ANSWER_WITHIN, **arguments: Any
@@ -212,6 +233,59 @@ class Actors:
         request = self._request(actor, None, verb, arguments, self._bus.inbox, timeout)
         return Deferred.fromCoroutine(self._collect(request, timeout))
 
+    def announce(
+        self, actor: str, verb: str, /, *, within: float = ANSWER_WITHIN, **arguments: Any
+    ) -> Deferred[None]:
+        """Tell all live branches, this one included; nobody answers.
+
+        :param within: seconds after which nobody shall hear it any more.
+        :return: fires when the bus has it.
+        :raises BusAway: when it can't be reached.
+        :raises BodyTooLarge: when it is more than the bus carries.
+        """
+        request = self._request(actor, None, verb, arguments, NOBODY, within)
+        try:
+            body = encode(request, self._bus.limit)
+        except CymeError:
+            return fail()
+        return self._bus.to_all(body, expires=within)
+
+    async def survey(
+        self,
+        actor: str,
+        verb: str,
+        /,
+        take: Callable[[str, Any], None],
+        *,
+        timeout: float,
+        **arguments: Any,
+    ) -> None:
+        """Ask whoever is there, known or not; ends after `timeout` seconds.
+
+        :param take: called with the branch's id and its answer, for each that comes; not for errors.
+        :raises BusAway: when the bus can't be reached.
+        """
+        request = self._request(actor, None, verb, arguments, self._bus.inbox, timeout)
+
+        def taken(answer: Answer) -> None:
+            try:
+                result = answer.result()
+            except CymeError as error:
+                self._log.debug("branch {branch} failed: {error}", branch=answer.branch, error=str(error))
+            else:
+                take(answer.branch, result)
+
+        over: Deferred[None] = Deferred()
+        limit = self._clock.callLater(timeout, over.callback, None)
+        self._expecting[request.id] = taken
+        try:
+            await self._bus.to_all(encode(request, self._bus.limit), expires=timeout)
+            await self._wait(over)
+        finally:
+            del self._expecting[request.id]
+            if limit.active():
+                limit.cancel()
+
     def _request(
         self,
         actor: str,
@@ -233,28 +307,47 @@ class Actors:
             who=asker().who,
         )
 
+    def _probe(self, actor: str, name: str) -> Deferred[None]:
+        """See Note [Gone meanwhile] in `cyme.probing`."""
+        request = self._request(actor, name, "probe", {}, NOBODY, -1.0)
+        return self._bus.to_owner(actor, name, encode(request, self._bus.limit), expires=INTERVAL)
+
     def _await_answer(
-        self, request: Request, send: Callable[[bytes], Deferred[None]], timeout: float
+        self,
+        request: Request,
+        send: Callable[[bytes], Deferred[None]],
+        timeout: float,
+        owner: Owned | None = None,
     ) -> Deferred[Any]:
         def too_late(_: Any, seconds: float) -> NoReturn:
             raise NoReply(request.actor, request.name or ANYONE, seconds)
 
-        answer = Deferred.fromCoroutine(self._ask(request, send))
+        answer = Deferred.fromCoroutine(self._ask(request, send, owner))
         return answer.addTimeout(timeout, self._clock, onTimeoutCancel=too_late)
 
-    async def _ask(self, request: Request, send: Callable[[bytes], Deferred[None]]) -> Any:
+    async def _ask(
+        self, request: Request, send: Callable[[bytes], Deferred[None]], owner: Owned | None
+    ) -> Any:
         answered: Deferred[Answer] = Deferred()
 
         def take(answer: Answer) -> None:
             if not answered.called:
                 answered.callback(answer)
 
+        def gone() -> None:
+            if not answered.called:
+                answered.errback(OwnerGone(request.actor, request.name or ANYONE))
+
+        end_watch: Callable[[], None] = _nothing
         body = encode(request, self._bus.limit)
         self._expecting[request.id] = take
         try:
             await send(body)
+            if owner is not None and not answered.called:
+                end_watch = self._probing.watch(*owner, gone)
             answer: Answer = await self._wait(answered)
         finally:
+            end_watch()
             del self._expecting[request.id]
         return answer.result()
 
@@ -319,6 +412,9 @@ class Actors:
             self._log.debug("an answer of {branch} that nobody waits for", branch=message.branch)
             return
         self.counts["answers"] += 1
+        before = self._before_answers() if message.branch != self._branch_id else None
+        if before is not None:
+            await before
         take(message)
 
     async def _refuse(self, problem: Unreadable) -> None:
@@ -341,9 +437,11 @@ class Actors:
             return
         self.counts["requests"] += 1
         method = self._verbs.get((request.actor, request.verb))
-        arguments = {"name": request.name, **request.arguments}
-        unlogged: frozenset[str] = getattr(method, "unlogged", frozenset())
-        self.narrator.asked(request.actor, request.verb, arguments, unlogged)
+        is_quiet = getattr(method, "quiet", False)
+        if not is_quiet:
+            arguments = {"name": request.name, **request.arguments}
+            unlogged: frozenset[str] = getattr(method, "unlogged", frozenset())
+            self.narrator.asked(request.actor, request.verb, arguments, unlogged)
 
         def work() -> Any:
             if method is None:
@@ -363,7 +461,7 @@ class Actors:
         if isinstance(result, Stored):
             self._run(self._follow(request, result.answer))
         else:
-            await self._answer(request, ok=result)
+            await self._answer(request, ok=result, is_quiet=is_quiet)
 
     async def _follow(self, request: Request, answer: Deferred[Any]) -> None:
         """Answer a request whose work is stored."""
@@ -374,11 +472,18 @@ class Actors:
         else:
             await self._answer(request, ok=result)
 
-    async def _answer(self, request: Request, *, ok: Any = None, nok: dict[str, Any] | None = None) -> None:
-        if nok is None:
+    async def _answer(
+        self,
+        request: Request,
+        *,
+        ok: Any = None,
+        nok: dict[str, Any] | None = None,
+        is_quiet: bool = False,
+    ) -> None:
+        if nok is None and not is_quiet:
             self.narrator.answered(ok)
         left = request.deadline - self._clock.seconds()
-        if left > 0:
+        if left > 0 and request.reply_to != NOBODY:
             answer = Answer(id=request.id, branch=self._branch_id, ok=ok, nok=nok)
             await self._send(request.reply_to, answer, left)
 
@@ -418,3 +523,7 @@ class Actors:
             self._log.failure("handling a message failed", failure)
 
         return Deferred.fromCoroutine(work).addErrback(note)
+
+
+def _nothing() -> None:
+    """Nothing is to be ended."""

@@ -63,6 +63,14 @@ class Startable(Protocol):
     def stop(self) -> Deferred[None]: ...
 
 
+class Meeting(Protocol):
+    """What is used of `cyme.membership.Membership`."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> Deferred[None]: ...
+
+
 class Listening(Protocol):
     """What is used of `cyme.presence.Presence`."""
 
@@ -88,6 +96,7 @@ class Parts:
     rolling: IService
     gateway: IService
     actors: Startable
+    membership: Meeting
     presence: Listening
     site: IProtocolFactory
     stall_watch: IService
@@ -122,6 +131,7 @@ class Branch(Service):
     :param vitals: what the watchdog looks at; nothing any more once the branch stops.
     :param manager: the service manager, which is told how the branch is.
     :param host: this machine's name.
+    :param built: called when everything is up, before the reactor's stalls count.
     """
 
     _log = Logger()
@@ -143,6 +153,7 @@ class Branch(Service):
         vitals: Vitals,
         manager: ServiceManager,
         host: str,
+        built: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._settings = settings
@@ -158,6 +169,7 @@ class Branch(Service):
         self._vitals = vitals
         self._manager = manager
         self._host = host
+        self._built = built
         self._port: IListeningPort | None = None
         self._parts: Parts | None = None
         self._broker = ""
@@ -281,6 +293,8 @@ class Branch(Service):
         await parts.catalogue.load()
         self._begun.add("actors")
         await parts.actors.start()
+        self._begun.add("membership")
+        parts.membership.start()
         if self._port is not None:
             _resume(self._port)
             self._vitals.watch(_signs_of_port(self._reactor, self._port), PORT_LIMIT)
@@ -294,6 +308,7 @@ class Branch(Service):
         self._begun.add("rolling restarts")
         parts.rolling.startService()
         self._state = ""
+        self._built()
         self._begun.add("stall watch")
         parts.stall_watch.startService()
         self._log.info(
@@ -349,6 +364,7 @@ class Branch(Service):
             ("workers", self._stop_workers, ladder),
             # What the last tasks returned is still collected.
             ("gateway", parts.gateway.stopService, STOP_WITHIN),
+            ("membership", parts.membership.stop, STOP_WITHIN),
             ("actors", parts.actors.stop, STOP_WITHIN),
             ("broker connections", parts.remote.close, STOP_WITHIN),
             ("why-log", parts.events.close, STOP_WITHIN),

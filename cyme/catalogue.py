@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import copy_context
+from hashlib import blake2b
 from sys import intern
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -99,6 +100,8 @@ class Catalogue:
         self._stamps = HybridClock(clock)
         self._lock = DeferredLock()
         self._held: dict[Identity, Declaration] = {}
+        # Of all that is held, see `_digest_of`.
+        self._digest = 0
         # The living of each group by key, and those that were asked for, in order.
         self._groups: dict[Group, dict[Identity, Declaration]] = {}
         self._sorted: dict[Group, tuple[Any, ...]] = {}
@@ -137,6 +140,16 @@ class Catalogue:
 
     def branches(self) -> Sequence[BranchState]:
         return self._listed((BranchState.kind, None))
+
+    def digest(self) -> str:
+        return f"{self._digest:016x}"
+
+    def versions(self, after: Identity | None, limit: int) -> Sequence[tuple[Identity, Version]]:
+        found = sorted(name for name in self._held if after is None or name > after)[:limit]
+        return [(name, self._held[name].version) for name in found]
+
+    def held(self, name: Identity) -> Declaration | None:
+        return self._held.get(name)
 
     def tombstones(self, kind: str) -> Sequence[Declaration]:
         found = (one for one in self._held.values() if one.kind == kind and one.deleted)
@@ -190,6 +203,7 @@ class Catalogue:
             await self._store.remove(old)
         for one in old:
             del self._held[identity(one)]
+            self._digest ^= _digest_of(one)
         return len(old)
 
     async def _write(self, declarations: Sequence[Declaration]) -> None:
@@ -206,7 +220,9 @@ class Catalogue:
         previous = self._held.pop(name, None)
         if previous is not None:
             self._unlist(name, previous)
+            self._digest ^= _digest_of(previous)
         self._held[name] = declaration
+        self._digest ^= _digest_of(declaration)
         if not declaration.deleted:
             for group in _groups_of(declaration):
                 self._groups.setdefault(group, {})[name] = declaration
@@ -319,6 +335,13 @@ class Catalogue:
 
         self._lock.run(begin).addBoth(deliver)
         return answer
+
+
+def _digest_of(declaration: Declaration) -> int:
+    """64 bits of what a declaration is and when it was written; together, in any order, by exclusive or."""
+    version = declaration.version
+    text = "\0".join((*identity(declaration), str(version.stamp), version.branch))
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def _key(declaration: Declaration) -> tuple[str, ...]:

@@ -254,6 +254,17 @@ class BranchCordoned(Conflict):
         )
 
 
+class OnlyThere(Conflict):
+    """Something that only the branch itself can give."""
+
+    def __init__(self, what: str, branch: str) -> None:
+        super().__init__(what, branch)
+
+    def __str__(self) -> str:
+        what, branch = self.arguments
+        return f"{what} is too long to pass from branch to branch; ask branch {branch!r} itself"
+
+
 class CannotBeAsynchronous(Refused):
     """`!` before something that changes nothing."""
 
@@ -327,14 +338,17 @@ class NoRoute(Away):
 
 
 class BranchAway(Away):
-    """A branch that was there before does not live now."""
+    """The branch that would have to do it is away.
 
-    def __init__(self, branch: str) -> None:
-        super().__init__(branch)
+    :param since: a time in words, or None.
+    """
 
-    def sentence(self) -> str:
-        (branch,) = self.arguments
-        return f"branch {branch!r} is away; POST /branches/{branch}/evacuate/ gives its instances to others"
+    def __init__(self, branch: str, since: str | None = None) -> None:
+        super().__init__(branch, since)
+
+    def __str__(self) -> str:
+        branch, since = self.arguments
+        return f"branch {branch!r} is away" + (f" since {since}" if since is not None else "")
 
 
 class NoPlace(Away):
@@ -376,6 +390,18 @@ class NoReply(CymeError):
     def sentence(self) -> str:
         actor, name, seconds = self.arguments
         return f"the owner of {actor} {name!r} did not answer within {seconds:g} s"
+
+
+class OwnerGone(NoReply):
+    """The branch that was asked went away before it answered; whether it did it is not known."""
+
+    def __init__(self, actor: str, name: str, seconds: float = 0.0) -> None:
+        super().__init__(actor, name, seconds)
+
+    def __str__(self) -> str:
+        actor, name, _ = self.arguments
+        who = f"the branch that has {actor} {name!r}"
+        return f"{who} went away while it was asked; whether it has done it is not known"
 
 
 class NoDump(NoReply):

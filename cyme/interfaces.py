@@ -14,7 +14,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from cyme.declarations import App, BranchState, Declaration, Instance, Queue, Rollout
+    from cyme.declarations import App, BranchState, Declaration, Instance, Queue, Rollout, Version
     from cyme.events import Event
     from cyme.faults import Unreadable
     from cyme.limits import Resources
@@ -144,6 +144,20 @@ class ICatalogue(Interface):
 
     def tombstones(kind: str) -> Sequence[Declaration]:
         """The deleted declarations of a kind, by key."""
+
+    def digest() -> str:
+        """A short text that two catalogues share when they hold the same versions, tombstones included."""
+
+    def versions(
+        after: tuple[str, ...] | None, limit: int
+    ) -> Sequence[tuple[tuple[str, ...], Version]]:
+        """The first `limit` of all that is held, tombstones included: (kind, *key) and version, in order.
+
+        :param after: the (kind, *key) behind which to begin.
+        """
+
+    def held(name: tuple[str, ...]) -> Declaration | None:
+        """What is held under a (kind, *key), perhaps a tombstone."""
 
     def change(
         decide: Callable[[], Iterable[Declaration]],
@@ -281,6 +295,14 @@ class IWorkers(Interface):
     ) -> None:
         """Have `ready` called when a worker says that it serves, `ended` when one was reaped."""
 
+    def take_ended() -> tuple[tuple[str, str], ...]:
+        """The processes that have ended since this was asked last: name and incarnation.
+
+        Also those that did so while no branch was there, as far as `adopt` was asked about them
+        and they left a record; of these some may have been told to an earlier life of the branch.
+        An incarnation is what `cyme.holders.incarnation` makes.
+        """
+
     def folders(names: Iterable[str]) -> Deferred[frozenset[str]]:
         """Fire with those of `names` that have a folder in the root folder."""
 
@@ -383,6 +405,16 @@ class IRemoteControl(Interface):
         """Delete a queue and the exchange that Celery names after it; no error if they are gone.
 
         :raises BrokerAway: when the broker can't be reached.
+        """
+
+    def restore(broker: str, holders: Sequence[str]) -> Deferred[int]:
+        """Put back what processes held that live no more, see `cyme.holders`.
+
+        Fires with how many messages that were; 0 where the broker does so itself. Nothing happens
+        to what others hold, and no harm is done by a repetition.
+
+        :param holders: their incarnations, as `IWorkers.take_ended` tells them.
+        :raises BrokerAway: when the broker can't be reached, or refuses.
         """
 
     def reachable(broker: str) -> bool | None:

@@ -1,8 +1,4 @@
-"""Membership: which branches live, and the facts that each tells about itself.
-
-Alone, a branch is its own only member. The facts are those of the heartbeats that branches
-send each other once there are several; `about` answers from them without asking anybody.
-"""
+"""The facts that a branch tells about itself: to users, and to others in its beats (`cyme.membership`)."""
 
 from __future__ import annotations
 
@@ -38,7 +34,7 @@ class Identity:
 
 
 class Presence:
-    """The live branches.
+    """What this branch says of itself.
 
     :param root: the root folder, whose disk's use is told.
     :param count_instances: how many instances this branch owns.
@@ -66,14 +62,6 @@ class Presence:
     def listens(self, url: str | None, port: int | None) -> None:
         """Take note of where the HTTP server of this branch answers, None while nowhere."""
         self._identity = evolve(self._identity, url=url, port=port)
-
-    def members(self) -> tuple[str, ...]:
-        """The ids of the live branches, sorted."""
-        return (self._identity.id,)
-
-    def about(self, branch: str) -> dict[str, Any] | None:
-        """The facts about a live branch, JSON-able (requirements R26, R95); None if it is not live."""
-        return self.heartbeat() if branch == self._identity.id else None
 
     def heartbeat(self) -> dict[str, Any]:
         """The facts about this branch now."""

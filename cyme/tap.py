@@ -22,6 +22,7 @@ from cyme.broker_choice import amqp_answers
 from cyme.brokers import AMQP, redacted, transport_of
 from cyme.embedded import EmbeddedRedis, find_server
 from cyme.errors import CannotStart, InvalidParameter
+from cyme.garbage import put_aside
 from cyme.logs import Log, escaped
 from cyme.options import Options
 from cyme.rootfolder import RootFolder
@@ -117,6 +118,7 @@ def make_branch(reactor: Any, settings: Settings, *, logs_itself: bool) -> Branc
         vitals=vitals,
         manager=manager,
         host=host,
+        built=put_aside,
     )
 
 
@@ -140,9 +142,11 @@ def _assemble(
     from cyme.events import Events
     from cyme.gateway.service import Gateway
     from cyme.inflight import InFlight
+    from cyme.membership import Membership
     from cyme.planning import Policy
     from cyme.presence import Identity, Presence
     from cyme.remote import RemoteControl
+    from cyme.replication import Replication
     from cyme.store import SQLStore
     from cyme.supervisor.oomkills import OomKills
     from cyme.supervisor.resolving import Defaults
@@ -214,7 +218,18 @@ def _assemble(
     # Twice the time that a worker may take to stop and to start.
     restart_timeout = 2 * (settings.warm_timeout + policy.start_timeout)
     bus = _make_bus(reactor, broker, branch_id)
-    actors = Actors(reactor, bus, branch_id, presence.members)
+    actors = Actors(reactor, bus, branch_id, lambda: membership.members())
+    replication = Replication(reactor, catalogue, actors, branch_id)
+    membership = Membership(
+        reactor,
+        bus,
+        actors,
+        presence,
+        replication,
+        catalogue.digest,
+        branch_id=branch_id,
+        life=str(uuid4()),
+    )
     for signs in (store.signs, remote.serving, bus.signs, threads.signs, gateway.serving):
         vitals.watch(signs, settings.hang_limit)
     vitals.watch(supervisor.signs, max(CHECK_LIMIT, settings.hang_limit))
@@ -225,7 +240,7 @@ def _assemble(
         catalogue,
         supervisor,
         actors,
-        presence,
+        membership,
         branch_id,
         lambda: broker,
         events,
@@ -260,6 +275,7 @@ def _assemble(
         rolling=background,
         gateway=gateway,
         actors=actors,
+        membership=membership,
         presence=presence,
         site=site,
         stall_watch=_stall_watch(reactor, settings.stall_limit),

@@ -2,11 +2,17 @@
 
 From Python, without HTTP, with the parts that `cyme.tap` puts together::
 
-    actors = Actors(reactor, LocalBus(reactor), "b1", presence.members)
+    bus = LocalBus(reactor)                              # or `cyme.bus.amqp.bus.AMQPBus`, with others
+    actors = Actors(reactor, bus, "b1", lambda: membership.members())
+    replication = Replication(reactor, catalogue, actors, "b1")
+    membership = Membership(
+        reactor, bus, actors, presence, replication, catalogue.digest, branch_id="b1", life=str(uuid4())
+    )
     controller = make_controller(
-        reactor, catalogue, supervisor, actors, presence, "b1", lambda: url, events, remote, gateway
+        reactor, catalogue, supervisor, actors, membership, "b1", lambda: url, events, remote, gateway
     )
     await actors.start()
+    membership.start()
 
     await controller.apps.add("foo", hostname="mq.example", userid="me", password="secret")
     await controller.queues.add("foo", "tasks", exchange="tasks")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cyme.controller.evacuating import Evacuating
     from cyme.controller.placing import Places
     from cyme.interfaces import ICatalogue, IEvents
-    from cyme.presence import Presence
+    from cyme.membership import Membership
 
 
 class Branches:
@@ -26,7 +26,7 @@ class Branches:
         clock: IReactorTime,
         catalogue: ICatalogue,
         actors: Actors,
-        presence: Presence,
+        presence: Membership,
         places: Places,
         events: IEvents,
         evacuating: Evacuating,
@@ -107,7 +107,8 @@ class Branches:
             answer: dict[str, Any] = await self._actors.call("Branch", id, verb)
             return answer
         except NoRoute:
-            raise BranchAway(id) from None
+            self._presence.finds_nobody(id)
+            raise self._places.away(id) from None
 
     async def _ask_or_write(self, id: str, verb: str) -> dict[str, Any]:
         try:

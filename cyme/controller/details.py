@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 
@@ -90,8 +91,16 @@ def instance_details(
     }
 
 
-def lost() -> dict[str, Any]:
-    """The status of an instance whose branch is away: nobody can say how it is."""
+def moment(at: float) -> str:
+    """A time, in seconds since the epoch, as people read it."""
+    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def lost(since: str | None) -> dict[str, Any]:
+    """The status of an instance whose branch is away: nobody can say how it is.
+
+    :param since: when its branch was last known to be there, in words, or None.
+    """
     return {
         "state": "lost",
         "pid": None,
@@ -104,6 +113,6 @@ def lost() -> dict[str, Any]:
         "next_attempt": None,
         "last_exit": None,
         "draining": None,
-        "problems": ["its branch is away"],
+        "problems": ["its branch is away" + (f" since {since}" if since is not None else "")],
         "resources": None,
     }

@@ -12,8 +12,9 @@ from cyme.controller.branches import Branches
 from cyme.controller.changes import Changes
 from cyme.controller.cordoning import CordonActor, follow_cordon
 from cyme.controller.evacuating import Evacuating
-from cyme.controller.history import History
+from cyme.controller.history import History, HistoryActor
 from cyme.controller.instances import Instances
+from cyme.controller.issued import ACTOR, IssuedTasks, TaskActor, name_of
 from cyme.controller.moving import Moving
 from cyme.controller.owner import BranchActor, InstanceActor
 from cyme.controller.placing import Places
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from cyme.actors import Actors
     from cyme.interfaces import ICatalogue, IEvents, IGateway, IRemoteControl, ISupervisor
-    from cyme.presence import Presence
+    from cyme.membership import Membership
 
 
 @implementer(IController)
@@ -47,7 +48,7 @@ class Controller:
         catalogue: ICatalogue,
         supervisor: ISupervisor,
         actors: Actors,
-        presence: Presence,
+        presence: Membership,
         branch_id: str,
         default_broker: Callable[[], str],
         events: IEvents,
@@ -75,10 +76,13 @@ class Controller:
         )
         self.apps = Apps(catalogue, actors.narrator, default_broker)
         self.queues = Queues(clock, catalogue, remote, actors.narrator, default_broker)
-        self.instances = Instances(catalogue, supervisor, actors, places, branch_id, default_broker)
-        self.tasks = Tasks(clock, catalogue, gateway, default_broker, rules)
+        self.instances = Instances(
+            catalogue, supervisor, actors, presence, places, branch_id, default_broker
+        )
+        issued = IssuedTasks(clock, catalogue, gateway, actors, presence, branch_id)
+        self.tasks = Tasks(clock, catalogue, gateway, issued, default_broker, rules)
         self.branches = Branches(clock, catalogue, actors, presence, places, events, self.evacuating)
-        self.events = History(catalogue, events)
+        self.events = History(clock, catalogue, events, actors, branch_id)
         self.rollouts = Rollouts(clock, catalogue, actors, events, branch_id, restart_timeout)
         self.rolling = Rolling(clock, catalogue, actors, events, branch_id)
 
@@ -88,7 +92,7 @@ def make_controller(
     catalogue: ICatalogue,
     supervisor: ISupervisor,
     actors: Actors,
-    presence: Presence,
+    presence: Membership,
     branch_id: str,
     default_broker: Callable[[], str],
     events: IEvents,
@@ -124,6 +128,8 @@ def make_controller(
     owner = InstanceActor(clock, catalogue, supervisor, actors, branch_id, default_broker)
     cordon = CordonActor(clock, catalogue, supervisor, events, branch_id, default_broker, shut_down)
     actors.register("Instance", owner, own_instances, accepts=True)
+    actors.register("Instance", HistoryActor(events), own_instances)
+    actors.register(ACTOR, TaskActor(gateway, branch_id), lambda: [name_of(branch_id)])
     actors.register("Branch", BranchActor(owner), lambda: [branch_id])
     actors.register("Branch", RolloutActor(clock, catalogue, events), lambda: [branch_id])
     actors.register("Branch", cordon, lambda: [branch_id])

@@ -194,8 +194,7 @@ class Followers:
         self._followers.append(following)
         try:
             newest = await self._events.last()
-            if since is not None and since > newest:
-                raise InvalidParameter("since", f"there is no event {since} yet; the newest is {newest}")
+            require_written(since, newest)
         except Exception:
             following.stop()
             self._drop_stopped()
@@ -227,3 +226,12 @@ class Followers:
 
     def _drop_stopped(self) -> None:
         self._followers = [one for one in self._followers if not one.stopped]
+
+
+def require_written(since: int | None, newest: int) -> None:
+    """Refuse to begin behind an event that there is not.
+
+    :raises InvalidParameter: then.
+    """
+    if since is not None and since > newest:
+        raise InvalidParameter("since", f"there is no event {since} yet; the newest is {newest}")

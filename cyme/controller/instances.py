@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from cyme.actors import ANSWER_WITHIN, ANYONE
 from cyme.controller.deferring import returns_deferred
-from cyme.controller.details import instance_details, lost
+from cyme.controller.details import instance_details, lost, moment
 from cyme.controller.names import instance_name
 from cyme.controller.parameters import (
     START_PARAMETERS,
@@ -38,12 +38,14 @@ from cyme.errors import (
     NoSuchApp,
     NoSuchInstance,
     NoSuchQueue,
+    OwnerGone,
 )
 from cyme.naming import CONCURRENCY_MOST
 
 if TYPE_CHECKING:
     from cyme.actors import Actors
     from cyme.interfaces import ICatalogue, ISupervisor
+    from cyme.membership import Membership
 
 #: The longest that a request may wait for an effect, in seconds.
 WAIT_MOST = 600.0
@@ -71,6 +73,7 @@ class Instances:
         catalogue: ICatalogue,
         supervisor: ISupervisor,
         actors: Actors,
+        presence: Membership,
         places: Places,
         branch_id: str,
         default_broker: Callable[[], str],
@@ -78,6 +81,7 @@ class Instances:
         self._catalogue = catalogue
         self._supervisor = supervisor
         self._actors = actors
+        self._presence = presence
         self._places = places
         self._branch_id = branch_id
         self._default_broker = default_broker
@@ -115,8 +119,25 @@ class Instances:
     async def _get_elsewhere(self, instance: Instance) -> Any:
         try:
             return await self._actors.call("Instance", instance.name, "get")
+        except (NoRoute, OwnerGone):
+            since = await self._away_since(instance)
+            return self._details(instance, lost(since))
+
+    async def _away_since(self, instance: Instance) -> str:
+        """Since when the branch of an instance that nobody owns is away, in words.
+
+        :raises NoSuchInstance: when it is there, and the instance was deleted meanwhile.
+        :raises NoRoute: when it is there.
+        """
+        try:
+            # Its answer comes after what it told before.
+            await self._actors.call("Catalogue", instance.branch, "versions", after=None, limit=0)
         except NoRoute:
-            return self._details(instance, lost())
+            self._presence.finds_nobody(instance.branch)
+            since = self._presence.away_since(instance.branch)
+            return moment(since if since is not None else 0.0)
+        self._find(instance.app, instance.name)
+        raise NoRoute("Instance", instance.name)
 
     # -- add --------------------------------------------------------------------------------
 
@@ -188,7 +209,8 @@ class Instances:
         except NoRoute as nobody:
             # The branch may be there and not find the way to something else.
             if nobody.arguments == ("Branch", branch):
-                raise BranchAway(branch) from None
+                self._presence.finds_nobody(branch)
+                raise self._places.away(branch) from None
             raise
 
     async def _pick(
@@ -207,7 +229,7 @@ class Instances:
         for _ in range(THROWS_MOST):
             try:
                 return await self._actors.throw("Instance", name, "add", timeout=timeout, **arguments)
-            except BranchCordoned:
+            except (BranchAway, BranchCordoned):
                 continue
             except NoRoute as nobody:
                 if nobody.arguments == ("Instance", ANYONE):
@@ -321,13 +343,13 @@ class Instances:
         instance = self._find(app, name)
         try:
             return await self._actors.call("Instance", instance.name, "health")
-        except NoRoute:
+        except (NoRoute, OwnerGone):
             return {
                 "name": instance.name,
                 "app": instance.app,
                 "branch": instance.branch,
                 "verdict": "unknown",
-                "reason": "its branch is away",
+                "reason": f"its branch is away since {await self._away_since(instance)}",
                 "state": "lost",
             }
 
@@ -418,7 +440,12 @@ class Instances:
         if wait is not None:
             arguments["wait"] = seconds("wait", wait, WAIT_MOST)
             timeout += wait
-        return await self._actors.call("Instance", instance.name, verb, timeout=timeout, **arguments)
+        try:
+            return await self._actors.call("Instance", instance.name, verb, timeout=timeout, **arguments)
+        except NoRoute as nobody:
+            if nobody.arguments != ("Instance", instance.name):
+                raise
+            raise BranchAway(instance.branch, await self._away_since(instance)) from None
 
     # -- inside ---------------------------------------------------------------------------------
 

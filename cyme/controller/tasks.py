@@ -40,6 +40,7 @@ from cyme.targets import Rule, TargetRefused, check_target, parse_rules, parse_u
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+    from cyme.controller.issued import IssuedTasks
     from cyme.interfaces import ICatalogue, IGateway
 
 #: The Celery task that makes requests.
@@ -81,6 +82,7 @@ NO_RULES = Rules()
 class Tasks:
     """Queues tasks, tells how they are, and revokes them.
 
+    :param issued: tells of tasks that were queued, here or elsewhere.
     :param default_broker: gives the URL of the broker of apps that name none.
     :param rules: which targets requests may have; workers check them again.
     """
@@ -90,12 +92,14 @@ class Tasks:
         clock: IReactorTime,
         catalogue: ICatalogue,
         gateway: IGateway,
+        issued: IssuedTasks,
         default_broker: Callable[[], str],
         rules: Rules,
     ) -> None:
         self._clock = clock
         self._catalogue = catalogue
         self._gateway = gateway
+        self._issued = issued
         self._default_broker = default_broker
         self._rules = rules
         self._allow: tuple[Rule, ...] = parse_rules(rules.allow)
@@ -274,7 +278,7 @@ class Tasks:
         within = seconds("timeout", timeout, WAIT_MOST)
         status = await self._status(app, task_id)
         if not status.state.is_final:
-            status = await self._gateway.wait(task_id, within)
+            status = await self._issued.wait(task_id, within)
         return status.state.is_final, _outcome(status)
 
     @returns_deferred
@@ -284,13 +288,13 @@ class Tasks:
         :raises NoSuchApp, NoSuchTask: when there is none.
         """
         await self._status(app, task_id)
-        return {"ok": "ok", "state": (await self._gateway.revoke(task_id)).state.value}
+        return {"ok": "ok", "state": (await self._issued.revoke(task_id)).state.value}
 
     # -- inside -------------------------------------------------------------------------
 
     async def _status(self, app: str, task_id: str) -> TaskStatus:
         self._require_app(app)
-        status = await self._gateway.status(task_id)
+        status = await self._issued.status(task_id)
         if status.app != app:
             raise NoSuchTask(task_id)
         return status

@@ -6,16 +6,17 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, fail
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from cyme.brokers import redacted
+from cyme.brokers import REDIS, redacted, transport_of
 from cyme.errors import BrokerAway
 from cyme.interfaces import IRemoteControl
 from cyme.remote.errands import count, declare, delete_queue, purge
 from cyme.remote.lines import ISession, Line
+from cyme.remote.restoring import restore
 from cyme.remote.sessions import Session
 from cyme.vitals import Pulse
 
@@ -96,6 +97,11 @@ class RemoteControl:
 
     def delete_queue(self, broker: str, name: str) -> Deferred[None]:
         return self._errand(broker, delete_queue, broker, name, self._connect_timeout)
+
+    def restore(self, broker: str, holders: Sequence[str]) -> Deferred[int]:
+        if transport_of(broker) not in REDIS:
+            return succeed(0)
+        return self._errand(broker, restore, broker, tuple(holders), self._connect_timeout)
 
     def reachable(self, broker: str) -> bool | None:
         line = self._line(broker)

@@ -52,7 +52,7 @@ def declare(broker: str, consumed: ConsumedQueue, timeout: float) -> bool:
     queue = worker_queue(consumed)
     if transport_of(broker) not in AMQP:
         return False
-    with _connected(broker, timeout) as connection:
+    with connected(broker, timeout) as connection:
         try:
             queue(connection.channel()).declare()
         except Exception as error:
@@ -101,7 +101,7 @@ def count(broker: str, queues: Sequence[str], timeout: float) -> dict[str, Queue
     if transport_of(broker) not in AMQP:
         return None
     counts: dict[str, QueueCount | None] = {}
-    with _connected(broker, timeout) as connection:
+    with connected(broker, timeout) as connection:
         channel = connection.channel()
         for queue in queues:
             try:
@@ -119,7 +119,7 @@ def count(broker: str, queues: Sequence[str], timeout: float) -> dict[str, Queue
 
 def purge(broker: str, queue: str, timeout: float) -> int:
     """Remove the messages that wait in a queue; see `IRemoteControl.purge`."""
-    with _connected(broker, timeout) as connection:
+    with connected(broker, timeout) as connection:
         try:
             return int(connection.channel().queue_purge(queue) or 0)
         except connection.channel_errors as error:
@@ -133,7 +133,7 @@ def delete_queue(broker: str, name: str, timeout: float) -> None:
 
     See `IRemoteControl.delete_queue`.
     """
-    with _connected(broker, timeout) as connection:
+    with connected(broker, timeout) as connection:
         if transport_of(broker) in AMQP:
             _delete_on_amqp(connection, name)
         else:
@@ -179,7 +179,7 @@ def _reply_code(error: Exception) -> int:
 
 
 @contextmanager
-def _connected(broker: str, timeout: float) -> Iterator[Any]:
+def connected(broker: str, timeout: float) -> Iterator[Any]:
     """A connection to the first of a broker's URLs that answers, while it lasts.
 
     :raises BrokerAway: when none answers, or when the connection is lost.

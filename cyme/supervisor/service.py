@@ -57,6 +57,7 @@ from cyme.supervisor.hearing import answered
 from cyme.supervisor.oomkills import OomWatch
 from cyme.supervisor.questions import Questions
 from cyme.supervisor.resolving import Defaults
+from cyme.supervisor.restoring import Restoring
 from cyme.supervisor.sampling import Sampler
 from cyme.supervisor.status import status_of
 from cyme.supervisor.tracking import Tracked
@@ -131,6 +132,7 @@ class Supervisor(Service):
             clock, catalogue, workers, remote, self._world, self._checks, policy=policy
         )
         self._sampler = Sampler(clock, catalogue, workers, self._world, interval=interval, look_at=self.wake)
+        self._restoring = Restoring(clock, workers, remote, self._world, self._delays)
         self._oom = OomWatch(oom_kills)
         self._endings = Endings(
             workers,
@@ -168,6 +170,7 @@ class Supervisor(Service):
         names = [*names, *await self._workers.folders(self._world.elsewhere())]
         adopted = await self._workers.adopt(names)
         self._world.supervised_since = self._clock.seconds()
+        self._restoring.collect()
         if adopted:
             self._log.info(
                 "{{Supervisor}} adopted {count} workers: {names}", count=len(adopted), names=adopted
@@ -199,6 +202,7 @@ class Supervisor(Service):
 
     def _tick(self) -> Deferred[None]:
         self._oom.refresh()
+        self._restoring.again()
         return self._checks.full()
 
     def stopService(self) -> None:
@@ -210,6 +214,7 @@ class Supervisor(Service):
         self._checks.stop()
         self._sampler.stop()
         self._delays.call_off_all()
+        self._restoring.stop()
         for tracked in list(self._world.tracked().values()):
             for job in (tracked.ladder, tracked.lane):
                 if job is not None:
@@ -286,6 +291,7 @@ class Supervisor(Service):
             tracked.emptying.cancel()
         self._end_ladder(tracked)
         self._endings.ended(tracked, exit, supervised=bool(self.running))
+        self._restoring.collect()
 
     def _broker_changed(self, broker: str, reachable: bool) -> None:
         affected = [one.name for one in self._world.all_desired() if one.broker == broker]
@@ -297,6 +303,7 @@ class Supervisor(Service):
                 tracked.history = broker_returned(tracked.history)
             self._log.info("{{Supervisor}} the broker of {count} instances answers", count=len(affected))
             self._checks.broker_revived(broker)
+            self._restoring.again()
             self._delays.later(self._policy.wait_after_broker_revived + 0.1, self.wake)
         self.wake(affected)
 

@@ -6,6 +6,7 @@ task's parts are one module each: `requesting` makes one attempt (over `connecti
 of `redirects`, `contents`), `backoff` says when the next one is due, `callbacks` tells others of
 the end, and `publishing` is how messages leave a worker.
 
-No Twisted here and nothing else of Cyme but `cyme.targets`, which makes workers small and quick to
-start. For the same reason the HTTP library is imported by the first request, not by the worker.
+No Twisted here and nothing else of Cyme but `cyme.targets` and `cyme.holders`, which makes workers
+small and quick to start. For the same reason the HTTP library is imported by the first request, not
+by the worker. `holding` has workers on Redis write down what they hold.
 """

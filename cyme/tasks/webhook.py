@@ -21,7 +21,7 @@ from typing import Any
 from celery import Task, shared_task
 from celery.exceptions import Ignore, Retry
 
-from cyme.tasks import answering
+from cyme.tasks import answering, holding
 from cyme.tasks.backoff import RETRIED, TELLING, delay, retry_after
 from cyme.tasks.failures import NotNow, RequestFailed, TooManyDeliveries
 from cyme.tasks.messages import WEBHOOK, put_again
@@ -30,6 +30,7 @@ from cyme.tasks.messages import WEBHOOK, put_again
 MAX_DELIVERIES = 5
 
 answering.install()
+holding.install()
 
 
 @shared_task(  # type: ignore[untyped-decorator]

@@ -65,7 +65,12 @@ def main() -> None:
 
 
 def write_record(path: str, identity: str) -> None:
-    """Write who this process is, for its owner's eyes, in one piece or not at all."""
+    """Write who this process is, for its owner's eyes, in one piece or not at all.
+
+    The record that was there stays as `PATH.before`. A branch that was killed right after its
+    worker has perhaps not yet put back what that one held; its next start still knows whose to
+    put back, though this process lives by then.
+    """
     import json
     import time
 
@@ -84,6 +89,11 @@ def write_record(path: str, identity: str) -> None:
     new = f"{path}.{os.getpid()}"
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         json.dump(record, file)
+    for keep, names in ((os.unlink, [f"{path}.before"]), (os.link, [path, f"{path}.before"])):
+        try:
+            keep(*names)
+        except OSError:
+            pass  # there is none, or the file system has no links
     os.rename(new, path)
 
 

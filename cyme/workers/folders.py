@@ -56,6 +56,11 @@ class Files:
         """Who the process is, see `cyme.workers.proc.Record`."""
         return self.folder / "worker.json"
 
+    @property
+    def record_before(self) -> Path:
+        """Who the process before that was, see `cyme.workers.child.write_record`."""
+        return self.folder / "worker.json.before"
+
     def prepare(self) -> None:
         """Make the folder, for its owner alone, and remove a pid file that is stale by now.
 

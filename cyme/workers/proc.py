@@ -6,6 +6,8 @@ import json
 
 from attrs import frozen
 
+from cyme.holders import incarnation
+
 #: A record is far shorter; whatever is longer is not one.
 RECORD_LIMIT = 65536
 
@@ -126,6 +128,12 @@ def boot_id() -> str:
         return file.read().strip()
 
 
+def incarnation_of(pid: int) -> str | None:
+    """The incarnation of the process that has this pid now; None when there is none."""
+    stat = read_stat(pid)
+    return incarnation(boot_id(), pid, stat.start_ticks) if stat is not None else None
+
+
 def parse_record(text: str) -> Record:
     """Read a record.
 
@@ -165,3 +173,18 @@ def read_record(path: str) -> Record | None:
     except FileNotFoundError:
         return None
     return parse_record(content.decode("utf-8"))
+
+
+def read_ended(path: str) -> str | None:
+    """The incarnation of the process whose record is at `path`; None if it lives, or there is no record."""
+    try:
+        record = read_record(path)
+    except (OSError, ValueError):
+        return None
+    if record is None:
+        return None
+    if record.boot_id == boot_id():
+        stat = read_stat(record.pid)
+        if stat is not None and stat.start_ticks == record.start_ticks and not stat.has_ended:
+            return None
+    return incarnation(record.boot_id, record.pid, record.start_ticks)

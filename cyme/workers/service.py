@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal as signals
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,13 +18,14 @@ from zope.interface import implementer
 
 from cyme.interfaces import IHandle, ILauncher, IWorkers
 from cyme.limits import Resources
+from cyme.naming import is_plain_name
 from cyme.planning import Desired, Exit, Process
 from cyme.workers.command import worker_argv, worker_env
 from cyme.workers.dumps import Dumping
 from cyme.workers.folders import Files, existing, folder_of, remove, sweep
 from cyme.workers.life import Ladder, Life, Subject, begin
 from cyme.workers.logtail import tail
-from cyme.workers.proc import Condition, read_condition, read_stat
+from cyme.workers.proc import Condition, incarnation_of, read_condition, read_ended, read_stat
 from cyme.workers.resources import Usage, measure
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class _Worker:
     handle: IHandle
     life: Life
     started_at: float
+    incarnation: str | None
     stopping: bool = False
     measured: Resources | None = None
     stopped: list[Deferred[Exit]] = field(factory=list)
@@ -59,6 +61,7 @@ class Workers:
     :param in_thread: runs what blocks; None for the reactor's thread pool.
     :param condition: how a process is, by its pid.
     :param measure: measures the trees of processes, by pid; blocks.
+    :param incarnation: names a living process, by its pid, see `cyme.holders`.
     """
 
     _log = Logger()
@@ -76,6 +79,7 @@ class Workers:
         in_thread: InThread | None = None,
         condition: Callable[[int], Condition | None] = read_condition,
         measure: Callable[[Collection[int]], Mapping[int, Usage]] = measure,
+        incarnation: Callable[[int], str | None] = incarnation_of,
     ) -> None:
         self._clock = reactor
         self._launcher = launcher
@@ -86,9 +90,11 @@ class Workers:
         self._in_thread = in_thread or (lambda run: deferToThreadPool(reactor, reactor.getThreadPool(), run))
         self._dumping = Dumping(reactor, self._in_thread, condition)
         self._measure = measure
+        self._incarnation = incarnation
         self._workers: dict[str, _Worker] = {}
         # Beside it, since it is copied far more often than it changes.
         self._processes: dict[str, Process] = {}
+        self._has_ended: list[tuple[str, str]] = []
         self._is_hurried = False
         self._subscribers: list[tuple[Callable[[str], None], Callable[[str, Exit], None]]] = []
 
@@ -97,7 +103,7 @@ class Workers:
     def adopt(self, names: Iterable[str]) -> Deferred[tuple[str, ...]]:
         return Deferred.fromCoroutine(self._adopt(tuple(names)))
 
-    async def _adopt(self, names: Iterable[str]) -> tuple[str, ...]:
+    async def _adopt(self, names: Sequence[str]) -> tuple[str, ...]:
         adopted = []
         for name in names:
             try:
@@ -105,6 +111,10 @@ class Workers:
                     adopted.append(name)
             except Exception:
                 self._log.failure("{name} can't be adopted", name=name)
+        try:
+            self._has_ended += await self._in_thread(partial(self._read_ended, names))
+        except Exception:
+            self._log.failure("nobody knows which workers ended while no branch was there")
         try:
             await self._in_thread(partial(sweep, self._root))
         except OSError as problem:
@@ -158,7 +168,8 @@ class Workers:
             phase=phase,
             adopted=adopted,
         )
-        worker = self._workers[name] = _Worker(name, handle, life, handle.started_at)
+        incarnation = self._incarnation(handle.pid)
+        worker = self._workers[name] = _Worker(name, handle, life, handle.started_at, incarnation)
         ended = handle.when_ended()
         if ended.called:
             # Nobody is called back before this worker is known to whoever started it.
@@ -222,6 +233,8 @@ class Workers:
         # See Note [Process groups] in cyme.workers.handle.
         worker.handle.signal(signals.SIGKILL, group=True)
         worker.handle.release()
+        if worker.incarnation is not None:
+            self._has_ended.append((worker.name, worker.incarnation))
         status, number = how
         now = self._clock.seconds()
         exit = Exit(
@@ -235,6 +248,18 @@ class Workers:
             self._call(ended, worker.name, exit)
         for stopped in worker.stopped:
             stopped.callback(exit)
+
+    def _read_ended(self, names: Iterable[str]) -> list[tuple[str, str]]:
+        """The processes of which records are left and that live no more; blocks."""
+        found = []
+        for name in filter(is_plain_name, names):
+            files = self._files(name)
+            found += [(name, read_ended(str(record))) for record in (files.record, files.record_before)]
+        return [(name, incarnation) for name, incarnation in found if incarnation is not None]
+
+    def take_ended(self) -> tuple[tuple[str, str], ...]:
+        ended, self._has_ended = self._has_ended, []
+        return tuple(ended)
 
     # -- how they are -----------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class ChaosCase(BranchTestCase):
 
     # A branch takes no broker that is away, however long, for a dead part of its own.
     options = (
-        *BranchTestCase.options,
+        *("--sup-interval", "1", "--warm-timeout", "10"),
         *("--wait-after-broker-revived", str(HOLD_OFF)),
         *("--hang-limit", "12"),
     )

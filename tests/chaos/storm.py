@@ -32,7 +32,7 @@ from tests.chaos.model import APP, Declared, Model, Writer, Wrong
 from tests.chaos.stream import TaskStream
 from tests.functional.branchcase import PROJECT
 from tests.support.branch import BranchProcess
-from tests.support.rabbitmq import RabbitMQ
+from tests.support.rabbitmq import breakable_rabbitmq
 from tests.support.waiting import eventually
 
 QUEUES = ("red", "green", "blue")
@@ -110,8 +110,8 @@ class Storm:
     async def _set_up(self) -> None:
         folder = tempfile.mkdtemp(prefix="cyme-storm-")
         self._cleanups.addCleanup(shutil.rmtree, folder, ignore_errors=True)
-        self._broker = await deferToThread(RabbitMQ)
-        self._cleanups.addCleanup(deferToThread, self._broker.close)
+        self._broker = await deferToThread(breakable_rabbitmq)
+        self._cleanups.addCleanup(deferToThread, self._broker.mend)
         self._vhost = await deferToThread(self._broker.new_vhost)
         self._url = self._broker.url(self._vhost)
         self._branch = BranchProcess(

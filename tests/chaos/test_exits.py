@@ -14,9 +14,10 @@ from twisted.internet.threads import deferToThread
 
 from cyme.exits import EXPLANATIONS, Reason
 from tests.functional.branchcase import PROJECT, BranchTestCase
+from tests.support.branch import STEADY
 from tests.support.brokers import OnRabbitMQ
 from tests.support.guarded import Guarded
-from tests.support.rabbitmq import RabbitMQ
+from tests.support.rabbitmq import breakable_rabbitmq
 from tests.support.waiting import eventually, when_ended
 
 NODE = f"w1@{socket.gethostname()}"
@@ -115,58 +116,6 @@ class ExitsTests(OnRabbitMQ, ExitsTestCase):
         self.assertIn("--no-such-option", details["last_exit"]["explanation"])
         self.assertGreaterEqual(self.wait_of(details), 60.0)
 
-    async def test_resource_locked(self) -> None:
-        """While another worker has the node name, starts are tried steadily and count for nothing (F4)."""
-        # The branch's own worker must not be first.
-        other = self.start_plain_worker()
-        await deferToThread(other.wait_for_line, lambda line: " ready." in line, 60.0)
-        await self.declare()
-        details = await self.until_ended(Reason.RESOURCE_LOCKED)
-        self.assert_problem(details, Reason.RESOURCE_LOCKED)
-        self.assertIn("RESOURCE_LOCKED", "\n".join(details["last_exit"]["log"]))
-        self.assertEqual((details["state"], details["failures"]), ("backoff", 0))
-        self.assertTrue(5.0 <= self.wait_of(details) <= 10.1, details)
-        details = await self.until_ended(Reason.RESOURCE_LOCKED, times=2)
-        self.assertEqual(details["failures"], 0)
-        await deferToThread(other.kill)
-        after = await self.until_state("running")
-        self.assertEqual((after["problems"], after["failures"]), ([], 0))
-
-    def start_plain_worker(self) -> Guarded:
-        """Start a worker with the node name of `w1` as somebody does who knows nothing of branches."""
-        argv = [sys.executable, "-m", "celery", "-A", "proj.celery:app", "worker", "-n", NODE, "-P", "solo"]
-        url = self.celery_broker(self.branch)
-        env = {name: value for name, value in os.environ.items() if not name.startswith("CYME_")}
-        env |= {"PYTHONPATH": PROJECT, "TEST_ROOT_FOLDER": self.branch.root}
-        env |= dict.fromkeys(("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"), url)
-        process = Guarded(
-            [*argv, "-Q", "other", "--without-gossip", "--without-mingle", "--loglevel=INFO"],
-            env,
-            cwd=self.branch.root,
-            root=self.branch.root,
-        )
-        self.addCleanup(process.kill)
-        return process
-
-    async def test_stale_pidfile(self) -> None:
-        """A pid file of a living stranger is named, and tried again steadily while it comes back (F11)."""
-        pidfile, stale = Path(self.branch.root, "w1", "worker.pid"), Path(self.path("stale"))
-        stale.touch()
-        # The branch removes the file before each start; this puts it back before Celery looks.
-        Path(self.branch.root, "shop.py").write_text(
-            f"import os, celery\napp = celery.Celery('shop')\n"
-            f"if os.path.exists({str(stale)!r}):\n    open({str(pidfile)!r}, 'w').write('{os.getpid()}\\n')\n"
-        )
-        await self.declare({"celery_app": "shop:app"})
-        # The first time it is tried again at once.
-        details = await self.until_ended(Reason.STALE_PIDFILE, times=2)
-        self.assertEqual((details["last_exit"]["status"], details["failures"]), (73, 0))
-        self.assert_problem(details, Reason.STALE_PIDFILE)
-        self.assertTrue(5.0 <= self.wait_of(details) <= 10.1, details)
-        stale.unlink()
-        after = await self.until_state("running")
-        self.assertEqual(pidfile.read_text().strip(), str(after["pid"]))
-
     async def test_own_pidfile(self) -> None:
         """A stale pid file of the instance's own keeps no worker from its start (F11)."""
         before = await self.create()
@@ -203,16 +152,75 @@ class ExitsTests(OnRabbitMQ, ExitsTestCase):
         self.assertGreaterEqual(self.wait_of(details), 60.0)
 
 
+class SteadyTests(OnRabbitMQ, ExitsTestCase):
+    """Ends after which starts are tried steadily, and count for nothing."""
+
+    command = "impatient"
+
+    def assert_steady(self, details: Any) -> None:
+        """The next attempt comes soon, with jitter."""
+        self.assertTrue(STEADY <= self.wait_of(details) <= 2 * STEADY + 0.1, details)
+
+    async def test_resource_locked(self) -> None:
+        """While another worker has the node name, starts are tried steadily and count for nothing (F4)."""
+        # The branch's own worker must not be first.
+        other = self.start_plain_worker()
+        await deferToThread(other.wait_for_line, lambda line: " ready." in line, 60.0)
+        await self.declare()
+        details = await self.until_ended(Reason.RESOURCE_LOCKED)
+        self.assert_problem(details, Reason.RESOURCE_LOCKED)
+        self.assertIn("RESOURCE_LOCKED", "\n".join(details["last_exit"]["log"]))
+        self.assertEqual((details["state"], details["failures"]), ("backoff", 0))
+        self.assert_steady(details)
+        details = await self.until_ended(Reason.RESOURCE_LOCKED, times=2)
+        self.assertEqual(details["failures"], 0)
+        await deferToThread(other.kill)
+        after = await self.until_state("running")
+        self.assertEqual((after["problems"], after["failures"]), ([], 0))
+
+    def start_plain_worker(self) -> Guarded:
+        """Start a worker with the node name of `w1` as somebody does who knows nothing of branches."""
+        argv = [sys.executable, "-m", "celery", "-A", "proj.celery:app", "worker", "-n", NODE, "-P", "solo"]
+        url = self.celery_broker(self.branch)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("CYME_")}
+        env |= {"PYTHONPATH": PROJECT, "TEST_ROOT_FOLDER": self.branch.root}
+        env |= dict.fromkeys(("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"), url)
+        process = Guarded(
+            [*argv, "-Q", "other", "--without-gossip", "--without-mingle", "--loglevel=INFO"],
+            env,
+            cwd=self.branch.root,
+            root=self.branch.root,
+        )
+        self.addCleanup(process.kill)
+        return process
+
+    async def test_stale_pidfile(self) -> None:
+        """A pid file of a living stranger is named, and tried again steadily while it comes back (F11)."""
+        pidfile, stale = Path(self.branch.root, "w1", "worker.pid"), Path(self.path("stale"))
+        stale.touch()
+        # The branch removes the file before each start; this puts it back before Celery looks.
+        Path(self.branch.root, "shop.py").write_text(
+            f"import os, celery\napp = celery.Celery('shop')\n"
+            f"if os.path.exists({str(stale)!r}):\n    open({str(pidfile)!r}, 'w').write('{os.getpid()}\\n')\n"
+        )
+        await self.declare({"celery_app": "shop:app"})
+        # The first time it is tried again at once.
+        details = await self.until_ended(Reason.STALE_PIDFILE, times=2)
+        self.assertEqual((details["last_exit"]["status"], details["failures"]), (73, 0))
+        self.assert_problem(details, Reason.STALE_PIDFILE)
+        self.assert_steady(details)
+        stale.unlink()
+        after = await self.until_state("running")
+        self.assertEqual(pidfile.read_text().strip(), str(after["pid"]))
+
+
 class UnreachableTests(ExitsTestCase):
     """A broker that is away, and workers that don't wait for it."""
 
     def branch_broker(self) -> str:
-        self.broker = RabbitMQ()
-        self.addCleanup(self.broker.close)
-        return self.broker.url()
-
-    def celery_broker(self, branch: Any) -> str:
-        return self.broker.url()
+        self.broker = breakable_rabbitmq()
+        self.addCleanup(deferToThread, self.broker.mend)
+        return self.broker.new_url()
 
     async def test_unreachable(self) -> None:
         """A worker that gave up on its broker is started again when the broker is back, and not before."""
@@ -229,17 +237,29 @@ class UnreachableTests(ExitsTestCase):
 class ConsumerTimeoutTests(ExitsTestCase):
     """A broker that gives up waiting for acknowledgements."""
 
+    command = "impatient"
+    options = ("--sup-interval", "1", "--warm-timeout", "10")
+
     def branch_broker(self) -> str:
-        self.broker = RabbitMQ()
-        self.addCleanup(self.broker.close)
+        self.broker = breakable_rabbitmq()
         # Channels that are opened from now on give up after 3 s, and look every second.
-        settings = {"consumer_timeout": 3000, "channel_tick_interval": 1000}
-        for name, milliseconds in settings.items():
-            self.broker.ctl_now("eval", f"application:set_env(rabbit, {name}, {milliseconds}).")
-        return self.broker.url()
+        before = self.set_times("[3000, 1000]")
+        self.addCleanup(self.set_times, before)
+        self.url = self.broker.new_url()
+        return self.url
 
     def celery_broker(self, branch: Any) -> str:
-        return self.broker.url()
+        return self.url
+
+    def set_times(self, milliseconds: str) -> str:
+        """Set for how long the broker waits for an acknowledgement and how often it looks; what it was."""
+        [[before]] = self.broker.ctl_now(
+            "eval",
+            "[begin {ok, Before} = application:get_env(rabbit, Name), "
+            "application:set_env(rabbit, Name, Value), Before end || "
+            f"{{Name, Value}} <- lists:zip([consumer_timeout, channel_tick_interval], {milliseconds})].",
+        )
+        return before
 
     async def test_consumer_timeout(self) -> None:
         """A task that was too slow may end, though its worker is unresponsive; then that is replaced."""
@@ -256,8 +276,8 @@ class ConsumerTimeoutTests(ExitsTestCase):
         details = await eventually(named, 60.0)
         self.assertEqual((details["state"], details["pid"]), ("unresponsive", before["pid"]))
         # Long after the misses that condemn others it is left alone.
-        before_that = self.misses()
-        await eventually(lambda: self.misses() >= before_that + 4, 60.0, "more misses")
+        checks = self.checks()
+        await eventually(lambda: self.checks() >= checks + 5, 60.0, "four checks that it misses")
         self.assertEqual((await self.instance())["pid"], before["pid"])
         Path(self.path("go")).touch()
         await self.file("task.ended")
@@ -266,6 +286,6 @@ class ConsumerTimeoutTests(ExitsTestCase):
         self.assertEqual((end["reason"], end["status"]), ("consumer-timeout", 1))
         self.assertEqual(after["last_exit"]["reason"], "consumer-timeout")
 
-    def misses(self) -> int:
-        """How many rounds of questions were left unanswered."""
-        return sum("no answer from" in line for line in self.branch.process.lines())
+    def checks(self) -> int:
+        """How many full checks have begun, one after the other."""
+        return self.branch.log_text().count("wake-up")

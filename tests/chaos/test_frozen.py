@@ -13,6 +13,8 @@ from tests.support.waiting import eventually
 class FrozenTests(ChaosCase):
     """One that stays frozen is replaced: tests.functional.test_supervision."""
 
+    command = "impatient"
+
     async def freeze(self) -> Any:
         """An instance whose worker is frozen; its details before."""
         before = await self.create()

@@ -59,6 +59,12 @@ class RigidPoolTests(ChaosCase):
         stats = (await self.ask("GET", "/foo/instances/w1/stats/"))["stats"]
         self.assertEqual(stats["pool"]["max-concurrency"], 5)
 
+
+class BusyPoolTests(ChaosCase):
+    """A pool that does its tasks in the worker's main process, which answers nothing meanwhile."""
+
+    command = "impatient"
+
     async def test_busy_solo(self) -> None:
         """A worker with a solo pool, which answers nothing while it works, is not taken for dead."""
         await self.create_app(pool="solo")

@@ -69,6 +69,37 @@ def make_catalogue_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             self.assertTrue(self.catalogue.branch("b2").is_cordoned)
             self.assertEqual([one.name for one in self.catalogue.branches()], ["b1", "b2"])
 
+        async def test_digest(self) -> None:
+            """Catalogues that came to hold the same versions in any way have one digest, others another."""
+            empty = self.catalogue.digest()
+            stored = await self.declare(FOO, W1, App(name="bar"))
+            first = self.catalogue.digest()
+            await self.declare(evolve(W1, deleted=True))
+            self.assertEqual(len({empty, first, self.catalogue.digest()}), 3)
+            other = fixture(self)
+            self.assertEqual(other.digest(), empty)
+            await other.merge(reversed(stored))
+            self.assertEqual(other.digest(), first)
+            await other.merge([self.catalogue.held(("instance", "w1"))])
+            self.assertEqual(other.digest(), self.catalogue.digest())
+            await self.catalogue.prune(1e12)
+            await other.prune(1e12)
+            self.assertEqual(other.digest(), self.catalogue.digest())
+
+        async def test_versions(self) -> None:
+            """Everything held is told in order, in pages, with its version; tombstones too."""
+            foo, w1 = await self.declare(FOO, W1)
+            (bar,) = await self.declare(App(name="bar"))
+            (gone,) = await self.declare(evolve(W1, deleted=True))
+            everything = [(("app", "bar"), bar.version), (("app", "foo"), foo.version)]
+            everything.append((("instance", "w1"), gone.version))
+            self.assertGreater(gone.version, w1.version)
+            self.assertEqual(list(self.catalogue.versions(None, 10)), everything)
+            self.assertEqual(list(self.catalogue.versions(None, 2)), everything[:2])
+            self.assertEqual(list(self.catalogue.versions(("app", "foo"), 10)), everything[2:])
+            self.assertEqual(self.catalogue.held(("instance", "w1")), gone)
+            self.assertIsNone(self.catalogue.held(("instance", "w2")))
+
         async def test_lists_follow(self) -> None:
             """A list shows the last change, also of what was listed before."""
             await self.declare(FOO, W1)

@@ -170,6 +170,11 @@ def make_remote_tests(fixture: Callable[[TestCase], Deferred[World]]) -> type[Te
             with self.assertRaises(BrokerAway):
                 await self.remote.purge(self.world.absent, "dq.w1")
 
+        async def test_restore(self) -> None:
+            """Processes that held nothing leave nothing to put back."""
+            await self.ready()
+            self.assertEqual(await self.remote.restore(self.broker, ["boot/1/1"]), 0)
+
         async def test_delete_absent_queue(self) -> None:
             """Deleting a queue that does not exist succeeds."""
             self.assertIsNone(await self.remote.delete_queue(self.broker, "dq.nobody"))

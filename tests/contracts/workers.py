@@ -248,6 +248,22 @@ def make_workers_tests(fixture: Callable[[SynchronousTestCase], WorkersFixture])
             self.assertEqual(self.successResultOf(self.workers.log_tail("w1", 0)), ())
             self.assertEqual(self.successResultOf(self.workers.log_tail("w2", 2)), ())
 
+        def test_take_ended(self) -> None:
+            """Each process that has ended is told once, those that were stopped and adopted too."""
+            self.fixture.leave_running(desired("w2"))
+            self.successResultOf(self.workers.adopt(["w1", "w2"]))
+            self.workers.start(desired("w1"))
+            self.assertEqual(self.workers.take_ended(), ())
+            processes = self.workers.processes()
+            self.workers.stop("w1")
+            for name in ("w1", "w2"):
+                self.fixture.end(name, status=0)
+            self.assertEqual(
+                self.workers.take_ended(),
+                tuple((name, f"boot/{processes[name].pid}/1") for name in ("w1", "w2")),
+            )
+            self.assertEqual(self.workers.take_ended(), ())
+
         def test_process_state(self) -> None:
             """A living worker's process has a state, one that is not there has none."""
             self.workers.start(desired())

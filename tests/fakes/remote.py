@@ -148,6 +148,8 @@ class FakeRemoteControl:
     :ivar forgotten: queues whose consumers the broker does not know, whatever workers say.
     :ivar purged: (broker, queue) of the queues that were emptied.
     :ivar deleted_queues: (broker, name) of the queues that were deleted.
+    :ivar held: incarnation -> how many messages it holds.
+    :ivar restored: (broker, incarnations) of what was to be restored.
     :ivar retained: the brokers of the last `retain`, or None.
     """
 
@@ -170,6 +172,8 @@ class FakeRemoteControl:
         self.told: list[tuple[str, str, dict[str, Any]]] = []
         self.declared: list[tuple[str, ConsumedQueue]] = []
         self.deleted_queues: list[tuple[str, str]] = []
+        self.held: dict[str, int] = {}
+        self.restored: list[tuple[str, tuple[str, ...]]] = []
         self.retained: frozenset[str] | None = None
 
     # -- the script ---------------------------------------------------------
@@ -290,6 +294,12 @@ class FakeRemoteControl:
             return fail(self._away(broker))
         self.deleted_queues.append((broker, name))
         return succeed(None)
+
+    def restore(self, broker: str, holders: Sequence[str]) -> Deferred[int]:
+        if broker in self._down or self._closed:
+            return fail(self._away(broker))
+        self.restored.append((broker, tuple(holders)))
+        return succeed(sum(self.held.pop(one, 0) for one in holders))
 
     def reachable(self, broker: str) -> bool | None:
         return broker not in self._down and not self._closed

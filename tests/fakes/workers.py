@@ -30,6 +30,7 @@ class FakeWorkers:
     :ivar unmeasurable: the error that `resources` fails with, or None.
     :ivar measured: how often `resources` was asked for.
     :ivar refuse: the error that `start` raises, or None.
+    :ivar has_ended: name and incarnation of the processes that nobody has asked for yet.
     :ivar released: whether `release` was called.
     :ivar hurried: whether `hurry` was called.
     """
@@ -52,6 +53,7 @@ class FakeWorkers:
         self.unmeasurable: Exception | None = None
         self.measured = 0
         self.refuse: OSError | None = None
+        self.has_ended: list[tuple[str, str]] = []
         self.released = False
         self.hurried = False
 
@@ -77,6 +79,7 @@ class FakeWorkers:
         """
         assert name in self._living, f"no worker {name!r} lives"
         process = self._living.pop(name)
+        self.has_ended.append((name, f"boot/{process.pid}/1"))
         waiting = self._stopping.pop(name, [])
         now = self._clock.seconds()
         exit = Exit(
@@ -125,6 +128,10 @@ class FakeWorkers:
         stopped: Deferred[Exit] = Deferred()
         self._stopping.setdefault(name, []).append(stopped)
         return stopped
+
+    def take_ended(self) -> tuple[tuple[str, str], ...]:
+        ended, self.has_ended = self.has_ended, []
+        return tuple(ended)
 
     def processes(self) -> Mapping[str, Process]:
         return dict(self._living)

@@ -28,6 +28,8 @@ class BranchTestCase(TestCase):
 
     timeout = 180
     options: tuple[str, ...] = ("--sup-interval", "2", "--warm-timeout", "10")
+    #: How the branch is started, see `tests.support.branch.COMMANDS`.
+    command = "cyme-branch"
     #: Seconds for which a branch's reactor may be held up, see `cyme.stalls`.
     stall_limit = 0.1
     branch: BranchProcess
@@ -58,7 +60,11 @@ class BranchTestCase(TestCase):
     def make_branch(self, *options: str, **arguments: Any) -> BranchProcess:
         watched = ("--stall-limit", str(self.stall_limit))
         return BranchProcess(
-            self, *self.options, *watched, *options, env={"PYTHONPATH": PROJECT}, **arguments
+            self,
+            *(*self.options, *watched, *options),
+            env={"PYTHONPATH": PROJECT},
+            command=self.command,
+            **arguments,
         )
 
     async def start(self) -> None:

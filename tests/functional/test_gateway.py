@@ -20,7 +20,7 @@ from cyme.queued import TaskState
 from tests.contracts.gateway import MESSAGE, make_gateway_tests
 from tests.functional.gatewayworld import RESULTS, RealWorld, rabbitmq_url, redis_url, world_on
 from tests.support.guarded import Guarded
-from tests.support.rabbitmq import RabbitMQ
+from tests.support.rabbitmq import breakable_rabbitmq
 from tests.support.redis_server import RedisServer
 from tests.support.sources import TOP
 from tests.support.taskbrokers import result_body
@@ -77,9 +77,9 @@ class FailingTests(TestCase):
 
     async def test_blocked(self) -> None:
         """A broker short of memory gives no task, and does again once it has some."""
-        node = RabbitMQ()
-        self.addCleanup(node.close)
-        world = await RealWorld(self, node.url("/")).start()
+        node = breakable_rabbitmq()
+        self.addCleanup(node.ctl, "set_vm_memory_high_watermark", "0.6")
+        world = await RealWorld(self, node.new_url()).start()
         await world.gateway.queue(world.broker, MESSAGE)
         await node.ctl("set_vm_memory_high_watermark", "0.000001")
         problem = await self.assertFailure(world.gateway.queue(world.broker, MESSAGE), BrokerAway)

@@ -58,6 +58,13 @@ class HealthMixin:
         health = await self.until_verdict("ok", 200)
         self.assertEqual(health["process"]["pid"], details["pid"])
 
+
+class WedgedMixin:
+    """A worker that has to be killed."""
+
+    command = "impatient"
+    options = ("--sup-interval", "1", "--warm-timeout", "1")
+
     async def test_wedged_pool(self: Any) -> None:
         """A worker whose pool is wedged answers every ping; it is stalled, and is replaced (F2)."""
         details = await self.create(stall_timeout=4, **OWN_APP)
@@ -86,6 +93,18 @@ class HealthOnRabbitMQTests(HealthMixin, OnRabbitMQ, BranchTestCase):
 
 
 class HealthOnEmbeddedTests(HealthMixin, OnEmbedded, BranchTestCase):
+    """On the embedded default."""
+
+    counts_consumers = False
+
+
+class WedgedOnRabbitMQTests(WedgedMixin, OnRabbitMQ, BranchTestCase):
+    """On RabbitMQ."""
+
+    counts_consumers = True
+
+
+class WedgedOnEmbeddedTests(WedgedMixin, OnEmbedded, BranchTestCase):
     """On the embedded default."""
 
     counts_consumers = False

@@ -27,6 +27,9 @@ def tree_by_ps(leader: int) -> tuple[int, int]:
 class LimitsTests(OnEmbedded, BranchTestCase):
     """Figures, and what follows from them."""
 
+    # Workers are measured as often as they are checked.
+    options = ("--sup-interval", "1", "--warm-timeout", "10")
+
     async def create(self, name: str = "w1", app: str = "foo", **parameters: Any) -> Any:
         await self.http.put("/foo/", form={"celery_app": "proj.celery:app"})
         return await super().create(name, app, **parameters)

@@ -24,26 +24,43 @@ import re, signal, sys, time
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.tcp import Port
+from cyme import branch, tap, watchdog
 
 def fault():
     {fault}
 
 signal.signal(signal.SIGUSR2, lambda *_: reactor.callFromThread(fault))
 from cyme.cli import cyme_branch
+{limits}
 cyme_branch(sys.argv[1:])
 """
 
 #: Seconds without progress after which the branches of these tests end.
 LIMIT = 3.0
 
+#: For a branch whose workers answer at once: the limit of a full check is like the others.
+SHORT_CHECKS = f"tap.CHECK_LIMIT = {LIMIT}"
+
+#: A branch sees sooner that its port is closed.
+SHORT_PORT = f"branch.PORT_LIMIT = {LIMIT}"
+
+#: A full check of the supervisor's that never ends.
+ENDLESS_CHECK = "import cyme.supervisor.checks as c; c.Checks._examine_parts = lambda _: Deferred()"
+
 
 class SelfSupervisionTestCase(StartTestCase):
     """A branch with a worker, and what goes wrong with it."""
 
-    async def start(self, fault: str = "pass", *, hang_limit: float = LIMIT, **env: str) -> Guarded:
-        """Start a branch in which `fault` can be made happen."""
+    async def start(
+        self, fault: str = "pass", *, limits: str = "", hang_limit: float = LIMIT, **env: str
+    ) -> Guarded:
+        """Start a branch in which `fault` can be made happen.
+
+        :param limits: statements that change limits which no option sets.
+        """
+        program = PROGRAM.format(fault=fault, limits=limits)
         branch = self.run_command(
-            *("python", "-c", PROGRAM.format(fault=fault), ":0", "-D", self.root, "-b", "embedded"),
+            *("python", "-c", program, ":0", "-D", self.root, "-b", "embedded"),
             *("--sup-interval=0.5", f"--hang-limit={hang_limit}", "--log-format=text"),
             **env,
         )
@@ -73,9 +90,9 @@ class SelfSupervisionTestCase(StartTestCase):
         self.assertEqual(await self.ended(again), 0, again.log_text())
         await eventually(lambda: not self.left_over(), 30.0)
 
-    async def go_wrong(self, fault: str, *words: str, status: int = 1) -> str:
+    async def go_wrong(self, fault: str, *words: str, status: int = 1, limits: str = "") -> str:
         """Have something go wrong in a branch with a worker; what its log says at its end."""
-        branch = await self.start(fault)
+        branch = await self.start(fault, limits=limits)
         pid = await self.create()
         branch.signal(signal.SIGUSR2)
         self.assertEqual(await self.ended(branch), status, branch.log_text())
@@ -98,7 +115,12 @@ class HangTests(SelfSupervisionTestCase):
 
     async def test_lets_nobody_run(self) -> None:
         """A reactor that computes for ever and lets no other thread run is ended by the kernel's timer."""
-        await self.go_wrong("re.match('(a+)+$', 'a' * 60 + 'b')", " in fault", status=128 + signal.SIGPROF)
+        await self.go_wrong(
+            "re.match('(a+)+$', 'a' * 60 + 'b')",
+            " in fault",
+            status=128 + signal.SIGPROF,
+            limits="watchdog.CPU_MARGIN = 1.0",
+        )
 
     async def test_paused(self) -> None:
         """A branch that is paused for longer than the limit goes on when it is resumed."""
@@ -123,6 +145,7 @@ class DeadPartTests(SelfSupervisionTestCase):
             "[one.stopListening() for one in reactor.getReaders() if isinstance(one, Port)]",
             "no sign of life from the HTTP port",
             "Thread MainThread:",
+            limits=SHORT_PORT,
         )
 
     async def test_forgotten_port(self) -> None:
@@ -130,6 +153,7 @@ class DeadPartTests(SelfSupervisionTestCase):
         await self.go_wrong(
             "[reactor.removeReader(one) for one in reactor.getReaders() if isinstance(one, Port)]",
             "no sign of life from the HTTP port",
+            limits=SHORT_PORT,
         )
 
     async def test_database(self) -> None:
@@ -143,8 +167,7 @@ class DeadPartTests(SelfSupervisionTestCase):
     async def test_supervisor(self) -> None:
         """A full check of the supervisor's that never ends, ends the branch."""
         await self.go_wrong(
-            "import cyme.supervisor.checks as c; c.Checks._examine_parts = lambda _: Deferred()",
-            "no sign of life from the supervisor's full check",
+            ENDLESS_CHECK, "no sign of life from the supervisor's full check", limits=SHORT_CHECKS
         )
 
     async def test_thread_pool(self) -> None:
@@ -225,8 +248,7 @@ class ServiceManagerTests(SelfSupervisionTestCase):
 
     async def test_silent(self) -> None:
         """A branch of which a part is dead says no more that it lives, even before it ends."""
-        fault = "import cyme.supervisor.checks as c; c.Checks._examine_parts = lambda _: Deferred()"
-        branch = await self.start(fault, **self.env)
+        branch = await self.start(ENDLESS_CHECK, limits=SHORT_CHECKS, **self.env)
         await self.until("READY=1")
         branch.signal(signal.SIGUSR2)
         self.assertEqual(await self.ended(branch), 1, branch.log_text())

@@ -28,6 +28,36 @@ class SupervisionTests:
         after = await self.until_replaced(before["pid"])
         self.assertEqual(after["last_exit"]["signal"], "SIGKILL")
 
+    async def test_crash_loop(self: Any) -> None:
+        """An app that can't be imported backs off, and the instance says why and when it goes on."""
+        await self.ask("PUT", "/foo/", 201, form={"celery_app": "no.such.module"})
+        await self.ask("PUT", "/foo/instances/w1/", 201)
+
+        async def backed_off() -> Any:
+            details = await self.instance()
+            self.assertEqual((details["state"], details["failures"]), ("backoff", 1), details)
+            self.assertTrue(details["last_exit"]["log"], details)
+            return details
+
+        details = await eventually(backed_off, 60.0)
+        self.assertIn("no.such.module", "\n".join(details["last_exit"]["log"]))
+        self.assertNotIn(details["last_exit"]["status"], (0, None))
+        self.assertGreater(details["next_attempt"], details["last_exit"]["at"])
+
+    async def test_recovers_from_a_crash_loop(self: Any) -> None:
+        """Mending the app ends the back-off at once."""
+        await self.ask("PUT", "/foo/", 201, form={"celery_app": "no.such.module"})
+        await self.ask("PUT", "/foo/instances/w1/", 201)
+        await self.until_state("backoff")
+        await self.ask("PUT", "/foo/", 200, form={"celery_app": "proj.celery:app"})
+        await self.until_state("running")
+
+
+class ByHandTests:
+    """What somebody changes without asking the branch is found by its full checks."""
+
+    options: tuple[str, ...] = ("--sup-interval", "0.5", "--warm-timeout", "10")
+
     async def test_consumers_changed_by_hand(self: Any) -> None:
         """A consumer that somebody added is cancelled, one that somebody cancelled comes back."""
         await self.create()
@@ -70,29 +100,12 @@ class SupervisionTests:
         await eventually(taken_over, 30.0, "the new range")
         self.assertEqual((await self.instance())["max_concurrency"], 3)
 
-    async def test_crash_loop(self: Any) -> None:
-        """An app that can't be imported backs off, and the instance says why and when it goes on."""
-        await self.ask("PUT", "/foo/", 201, form={"celery_app": "no.such.module"})
-        await self.ask("PUT", "/foo/instances/w1/", 201)
 
-        async def backed_off() -> Any:
-            details = await self.instance()
-            self.assertEqual((details["state"], details["failures"]), ("backoff", 1), details)
-            self.assertTrue(details["last_exit"]["log"], details)
-            return details
+class FrozenTests:
+    """A worker that takes all the time there is: for its answers, and for both ways to stop."""
 
-        details = await eventually(backed_off, 60.0)
-        self.assertIn("no.such.module", "\n".join(details["last_exit"]["log"]))
-        self.assertNotIn(details["last_exit"]["status"], (0, None))
-        self.assertGreater(details["next_attempt"], details["last_exit"]["at"])
-
-    async def test_recovers_from_a_crash_loop(self: Any) -> None:
-        """Mending the app ends the back-off at once."""
-        await self.ask("PUT", "/foo/", 201, form={"celery_app": "no.such.module"})
-        await self.ask("PUT", "/foo/instances/w1/", 201)
-        await self.until_state("backoff")
-        await self.ask("PUT", "/foo/", 200, form={"celery_app": "proj.celery:app"})
-        await self.until_state("running")
+    command = "impatient"
+    options: tuple[str, ...] = ("--sup-interval", "1", "--warm-timeout", "1")
 
     async def test_stopped_worker(self: Any) -> None:
         """A worker that is frozen answers nothing and is replaced."""
@@ -185,6 +198,22 @@ class SupervisionOnRabbitMQTests(OnRabbitMQ, SupervisionTests, BranchTestCase):
 
 class SupervisionOnEmbeddedTests(OnEmbedded, SupervisionTests, BranchTestCase):
     """Supervision with the embedded Redis."""
+
+
+class ByHandOnRabbitMQTests(ByHandTests, OnRabbitMQ, BranchTestCase):
+    """Changes by hand with RabbitMQ."""
+
+
+class ByHandOnEmbeddedTests(ByHandTests, OnEmbedded, BranchTestCase):
+    """Changes by hand with the embedded Redis."""
+
+
+class FrozenOnRabbitMQTests(FrozenTests, OnRabbitMQ, BranchTestCase):
+    """Frozen workers with RabbitMQ."""
+
+
+class FrozenOnEmbeddedTests(FrozenTests, OnEmbedded, BranchTestCase):
+    """Frozen workers with the embedded Redis."""
 
 
 class LifeAndDeathOnRabbitMQTests(OnRabbitMQ, LifeAndDeathTests, BranchTestCase):

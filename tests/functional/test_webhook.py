@@ -262,7 +262,6 @@ class RequestMixin(Base):
                 state = await deferToThread(theirs.backend.get_state, added)
                 self.assertEqual(state, "PENDING" if ignores else "SUCCESS")
                 self.assertEqual(await deferToThread(theirs.backend.get_state, request), "PENDING")
-            await self.workers.stop(name)
 
 
 class WebhookOnRabbitMQTests(OnRabbitMQ, RequestMixin, WebhookTestCase):

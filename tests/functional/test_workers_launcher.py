@@ -127,6 +127,16 @@ class LaunchTests(TestCase):
             mode = os.stat(self.processes.path(name)).st_mode
             self.assertEqual((name, stat.S_IMODE(mode)), (name, 0o600))
 
+    async def test_record_before(self) -> None:
+        """The record of the process before is kept, that of the one before it is not."""
+        pids = []
+        for _ in range(3):
+            handle = await self.processes.run("true")
+            pids.append(handle.pid)
+            await handle.when_ended()
+        records = [self.processes.path(name) for name in ("w1.json.before", "w1.json")]
+        self.assertEqual([json.loads(Path(path).read_text())["pid"] for path in records], pids[1:])
+
     async def test_no_such_program(self) -> None:
         """A program that is not there ends with 127, as from a shell, and the log says why."""
         handle = await self.processes.run("/no/such/program")

@@ -29,9 +29,28 @@ STOP_TIMEOUT = 60.0
 #: The folder of the programs that were installed beside this Python.
 BIN = os.path.dirname(sys.executable)
 
+#: Seconds that an impatient branch waits where the wait does not grow; jitter makes it up to twice as long.
+STEADY = 1.0
+
+#: `cyme-branch` with shorter waits of those that no option sets: for an answer, for the end of a worker
+#: that is stopped coldly, and between attempts where the wait does not grow.
+IMPATIENT = f"""
+import sys
+from functools import partial
+from cyme import planning
+from cyme.cli import cyme_branch
+from cyme.supervisor import questions
+from cyme.workers import service
+questions.ANSWER_TIMEOUT = 1.0
+service.Workers = partial(service.Workers, cold_timeout=1.0)
+planning.Policy = partial(planning.Policy, steady={STEADY})
+cyme_branch(sys.argv[1:])
+"""
+
 #: How each command is started, up to its options.
 COMMANDS: Mapping[str, Sequence[str]] = {
     "cyme-branch": [os.path.join(BIN, "cyme-branch")],
+    "impatient": [sys.executable, "-c", IMPATIENT],
     "twistd": [os.path.join(BIN, "twistd"), "-n", "--pidfile=", "cyme"],
 }
 
@@ -56,7 +75,7 @@ class BranchProcess:
     :param options: more options of the command.
     :param root: a root folder to use; by default a new one, removed with the test.
     :param env: variables beside this process's own, see `clean_environment`.
-    :param command: `cyme-branch` or `twistd`.
+    :param command: one of `COMMANDS`.
     """
 
     def __init__(

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from attrs import frozen
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.actors import Actors
-from cyme.bus.local import LocalBus
 from cyme.catalogue import Catalogue
 from cyme.controller.facade import Controller, make_controller
-from cyme.presence import Identity, Presence
 from tests.fakes.events import FakeEvents
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
+from tests.support.meeting import meet
 
 BROKER = "amqp://guest:guest@127.0.0.1:5672//"
 
@@ -42,14 +39,8 @@ def memory_branch(test: SynchronousTestCase, clock: Clock) -> MemoryBranch:
     """Build and start one, empty."""
     catalogue = Catalogue(clock, MemoryStore(), "branch1")
     test.successResultOf(catalogue.load())
-    presence = Presence(
-        Identity(id="branch1", version="0", loglevel="info", logfile=None, sup_interval=60.0),
-        root="/",
-        count_instances=lambda: len(catalogue.instances()),
-        getloadavg=lambda: (0.0, 0.0, 0.0),
-        statvfs=os.statvfs,
-    )
-    actors = Actors(clock, LocalBus(clock), "branch1", presence.members)
+    branch = meet(clock, catalogue, "branch1")
+    actors = branch.actors
     supervisor = FakeSupervisor()
     remote = FakeRemoteControl(clock)
     gateway = FakeGateway(clock, "branch1")
@@ -58,7 +49,7 @@ def memory_branch(test: SynchronousTestCase, clock: Clock) -> MemoryBranch:
         catalogue,
         supervisor,
         actors,
-        presence,
+        branch.membership,
         "branch1",
         lambda: BROKER,
         FakeEvents(),

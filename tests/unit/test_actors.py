@@ -20,9 +20,11 @@ from cyme.errors import (
     NoReply,
     NoRoute,
     NoSuchApp,
+    OwnerGone,
     RemoteFailure,
 )
 from cyme.narration import WORDS_MOST, redacted, shortened
+from cyme.probing import INTERVAL
 
 #: Who logs what is tested here.
 NAMESPACES = ("cyme.actors.Actors", "cyme.narration.Narrator")
@@ -184,6 +186,36 @@ class CallTests(ActorsTestCase):
         self.assertNoResult(asked)
         self.second.greeter.slow.callback("hm")
         self.assertEqual(self.answer(asked), "hm")
+
+    def test_gone_meanwhile(self) -> None:
+        """A call whose owner goes away before it answers fails within moments, for all who wait for it."""
+        asked = [self.first.actors.call("Greeter", "at-b2", "think", timeout=100.0) for _ in range(2)]
+        other = self.first.actors.call("Greeter", "at-b1", "think", timeout=100.0)
+        self.turn()
+        self.clock.advance(10.0)
+        self.turn()
+        self.second.bus.stop()
+        self.clock.advance(INTERVAL)
+        self.turn()
+        for one in asked:
+            error = self.failureResultOf(one, OwnerGone).value
+            self.assertIn("is not known", str(error))
+        self.assertNoResult(other)
+        self.first.greeter.slow.callback("hm")
+        self.assertEqual(self.answer(other), "hm")
+
+    def test_no_probes(self) -> None:
+        """While nobody waits nobody is probed, and a probe asks for nothing."""
+        asked = self.first.actors.call("Greeter", "at-b2", "think", timeout=100.0)
+        self.turn()
+        for _ in range(3):
+            self.clock.advance(INTERVAL)
+            self.turn()
+        self.assertEqual(self.second.actors.counts["expired"], 3)
+        self.assertEqual(len(self.second.greeter.calls), 1)
+        self.second.greeter.slow.callback("hm")
+        self.answer(asked)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nobody(self) -> None:
         """A call to a name that nobody owns fails at once, with no time passing."""

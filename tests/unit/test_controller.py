@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any, cast
 from uuid import UUID
@@ -13,10 +12,10 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.actors import Actors
 from cyme.bus.local import LocalBus, Switch
 from cyme.catalogue import Catalogue
 from cyme.controller import Controller, make_controller
+from cyme.controller.history import LOOK_EVERY
 from cyme.declarations import App, Declaration, Instance
 from cyme.errors import (
     BranchAway,
@@ -36,7 +35,7 @@ from cyme.errors import (
     NoSuchQueue,
     NotConsuming,
 )
-from cyme.presence import Identity, Presence
+from cyme.membership import Membership
 from tests.contracts.controller import make_controller_tests
 from tests.fakes.controller import FakeController
 from tests.fakes.events import FakeEvents
@@ -44,12 +43,13 @@ from tests.fakes.gateway import FakeGateway
 from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
+from tests.support.meeting import meet
 
 DEFAULT = "amqp://guest:guest@127.0.0.1:5672//"
 
 
-class Members(Presence):
-    """Presence that believes in more members."""
+class Members(Membership):
+    """Membership that believes in more members."""
 
     others: tuple[str, ...] = ()
 
@@ -68,14 +68,9 @@ class Branch:
         self.catalogue = Catalogue(clock, self.store, id)
         self.supervisor = FakeSupervisor()
         self.bus = LocalBus(clock, switch)
-        self.presence = Members(
-            Identity(id=id, version="1", loglevel="info", logfile=None, sup_interval=60.0),
-            root="/",
-            count_instances=lambda: len(self.catalogue.instances()),
-            getloadavg=lambda: (0.0, 0.0, 0.0),
-            statvfs=lambda path: os.statvfs_result((4096, 4096, 9, 4, 2, 0, 0, 0, 0, 255)),
-        )
-        self.actors = Actors(clock, self.bus, id, self.presence.members)
+        meeting = meet(clock, self.catalogue, id, self.bus, make_membership=Members)
+        self.presence: Any = meeting.membership
+        self.actors = meeting.actors
         self.default_broker = DEFAULT
         self.events = FakeEvents()
         self.remote = FakeRemoteControl(clock)
@@ -899,7 +894,7 @@ class HistoryTests(ControllerTestCase):
 
 
 class TwoBranchesTests(SynchronousTestCase):
-    """A cluster of two, whose catalogues are kept alike by hand."""
+    """A cluster of two."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -916,21 +911,15 @@ class TwoBranchesTests(SynchronousTestCase):
         self.clock.advance(0)
         return self.successResultOf(asked)
 
-    def replicate(self) -> None:
-        """Tell the first branch what the second has."""
-        rows = self.there.store.rows.values()
-        self.here.declare(*(one for one in rows if isinstance(one, Instance)))
-
     def add(self) -> None:
         self.result(self.here.controller.instances.add("foo", "w1", branch="b2"))
-        self.replicate()
 
     def test_placed(self) -> None:
-        """An instance is placed on the branch that was asked for, which owns it."""
+        """An instance is placed on the branch that was asked for, which owns it; who asked knows it."""
         created, details = self.result(self.here.controller.instances.add("foo", "w1", branch="b2"))
         self.assertEqual((created, details["branch"]), (True, "b2"))
         self.assertIsNotNone(self.there.catalogue.instance("w1"))
-        self.assertIsNone(self.here.catalogue.instance("w1"))
+        self.assertEqual(self.here.catalogue.instance("w1"), self.there.catalogue.instance("w1"))
 
     def test_spread(self) -> None:
         """Instances that are for any branch spread over all."""
@@ -954,15 +943,56 @@ class TwoBranchesTests(SynchronousTestCase):
         theirs, ours = (branch.catalogue.instance("w1") for branch in (self.there, self.here))
         assert theirs is not None and ours is not None
         self.assertEqual((theirs.generation, theirs.pool), (1, "solo"))
-        self.assertEqual((ours.generation, ours.pool), (0, None))
+        self.assertEqual(ours, theirs)
 
     def test_owner_refuses(self) -> None:
         """A refusal of the owner arrives as what it is."""
         self.add()
+        asked = self.here.controller.instances.consume("foo", "w1", "nothing")
+        self.clock.advance(0)
+        self.failureResultOf(asked, NoSuchQueue)
+
+    def test_events(self) -> None:
+        """What happened to an instance its owner tells, whoever is asked; also as it happens."""
+        self.add()
+        told = self.there.events
+        told.record("worker-started", instance="w1", who="supervisor")
+        told.record("worker-started", instance="w2", who="supervisor")
+        told.record("worker-ready", instance="w1", who="supervisor")
+        events = self.result(self.here.controller.events.read("foo", "w1", since=0, limit=10))
+        kinds = [one["kind"] for one in events]
+        self.assertEqual(kinds[-2:], ["worker-started", "worker-ready"])
+        more = self.result(self.here.controller.events.read("foo", "w1", since=events[-2]["id"]))
+        self.assertEqual([one["kind"] for one in more], ["worker-ready"])
+        heard: list[Any] = []
+        following = self.result(
+            self.here.controller.events.follow(
+                "foo", "w1", since=events[-2]["id"], deliver=heard.append, failed=self.fail
+            )
+        )
+        following.resume()
+        told.record("worker-ended", instance="w1", who="supervisor")
+        for _ in range(3):
+            self.clock.advance(LOOK_EVERY)
+            self.clock.advance(0)
+            self.clock.advance(0)
+        self.assertEqual([one["kind"] for one in heard], ["worker-ready", "worker-ended"])
+        following.stop()
+        self.clock.advance(LOOK_EVERY)
+        self.clock.advance(LOOK_EVERY)
+        future = self.here.controller.events.follow(
+            "foo", "w1", since=99, deliver=heard.append, failed=self.fail
+        )
+        self.clock.advance(0)
+        self.failureResultOf(future, InvalidParameter)
+
+    def test_just_deleted(self) -> None:
+        """An instance that its owner has just deleted is not there, and its branch not away."""
+        self.add()
         self.there.declare(evolve(Instance(name="w1", app="foo", branch="b2"), deleted=True))
         asked = self.here.controller.instances.restart("foo", "w1")
         self.clock.advance(0)
-        self.failureResultOf(asked, NoRoute)
+        self.failureResultOf(asked, NoSuchInstance)
 
     def test_lost(self) -> None:
         """An instance whose branch is away is shown as declared, and lost; it takes no command."""
@@ -972,7 +1002,8 @@ class TwoBranchesTests(SynchronousTestCase):
         self.assertEqual((details["state"], details["branch"], details["pid"]), ("lost", "b2", None))
         known = self.here.supervisor.status(Instance(name="w1", app="foo", branch="b2"))
         self.assertEqual(set(known) - set(details), set())
-        self.failureResultOf(self.here.controller.instances.restart("foo", "w1"), NoRoute)
+        self.assertIn("is away since 1970-01-12T", details["problems"][0])
+        self.failureResultOf(self.here.controller.instances.restart("foo", "w1"), BranchAway)
 
     def test_frozen(self) -> None:
         """A branch that does not answer is waited for until the deadline."""

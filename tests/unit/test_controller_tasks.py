@@ -32,7 +32,10 @@ class TasksCase(SynchronousTestCase):
         self.branch = memory_branch(self, self.clock)
         self.catalogue = self.branch.catalogue
         self.gateway = FakeGateway(self.clock)
-        self.tasks = Tasks(self.clock, self.catalogue, self.gateway, lambda: "redis://m", self.rules)
+        issued: Any = self.gateway
+        self.tasks = Tasks(
+            self.clock, self.catalogue, self.gateway, issued, lambda: "redis://m", self.rules
+        )
         w1 = Instance(name="w1", app="foo", branch="branch1", queues=("tasks",))
         self.declare(
             App(name="foo", broker=BROKER),

@@ -14,7 +14,7 @@ COMMON = frozenset({"declarations", "errors", "interfaces", "naming"})
 
 #: Module (or package, with all in it) of `cyme` -> which others it may import, beside `COMMON`.
 MAY_IMPORT: dict[str, frozenset[str]] = {
-    "actors": frozenset({"asking", "envelope", "narration"}),
+    "actors": frozenset({"asking", "envelope", "narration", "probing"}),
     "addresses": frozenset(),
     "api": frozenset({"asking", "queued", "targets"}),
     "asking": frozenset(),
@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "catalogue": frozenset({"asking", "faults"}),
     "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
     "controller": frozenset(
-        {"actors", "asking", "brokers", "narration", "planning", "presence", "queued", "targets"}
+        {"actors", "asking", "brokers", "membership", "narration", "planning", "queued", "targets", "taskids"}
     ),
     "declarations": frozenset(),
     "embedded": frozenset(),
@@ -35,9 +35,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "exits": frozenset(),
     "events": frozenset({"asking", "narration"}),
     "faults": frozenset(),
+    "garbage": frozenset(),
     # The way to a broker is the same for all: `remote.wires`.
     "gateway": frozenset({"brokers", "planning", "queued", "remote", "taskids", "vitals"}),
     "heldrows": frozenset({"models", "planning", "queued"}),
+    "holders": frozenset(),
     "inflight": frozenset(),
     "interfaces": frozenset({"events", "faults", "limits", "planning", "queued"}),
     "limits": frozenset(),
@@ -47,10 +49,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "narration": frozenset(),
     "options": frozenset({"readers", "settings"}),
     "planning": frozenset({"exits", "limits"}),
-    "presence": frozenset({"actors"}),
+    "membership": frozenset({"actors", "presence", "replication"}),
+    "presence": frozenset(),
+    "probing": frozenset(),
     "queued": frozenset({"planning"}),
     "readers": frozenset({"addresses", "brokers", "targets"}),
-    "remote": frozenset({"brokers", "planning", "vitals"}),
+    "remote": frozenset({"brokers", "holders", "planning", "vitals"}),
+    "replication": frozenset({"actors", "wireforms"}),
     "rootfolder": frozenset({"brokers"}),
     "settings": frozenset({"addresses", "brokers", "readers", "targets"}),
     "stalls": frozenset(),
@@ -61,11 +66,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "targets": frozenset(),
     "taskids": frozenset(),
     "taskrows": frozenset({"heldrows", "models", "queued"}),
-    "tasks": frozenset({"targets"}),
+    "tasks": frozenset({"holders", "targets"}),
     "threads": frozenset({"vitals"}),
     "vitals": frozenset(),
     "watchdog": frozenset({"systemd", "vitals"}),
-    "workers": frozenset({"limits", "planning"}),
+    "wireforms": frozenset({"faults"}),
+    "workers": frozenset({"holders", "limits", "planning"}),
 }
 
 #: The one place that names concrete classes together.
@@ -77,6 +83,7 @@ WITHOUT: dict[str, frozenset[str]] = {
     "errors": COMMON,
     "planning": frozenset({"interfaces"}),
     # They run inside workers, where nothing else of Cyme is wanted.
+    "holders": COMMON,
     "targets": COMMON,
     "tasks": COMMON,
 }
@@ -97,6 +104,7 @@ LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
 LIBRARY_NOT_IN: dict[str, frozenset[str]] = {
     "declarations": frozenset({"twisted"}),
     "errors": frozenset({"twisted"}),
+    "holders": frozenset({"attrs", "twisted", "zope"}),
     "limits": frozenset({"twisted"}),
     "models": frozenset({"twisted"}),
     "planning": frozenset({"twisted"}),

@@ -1,4 +1,4 @@
-"""Which branches live, and what each says of itself."""
+"""What a branch says of itself."""
 
 from __future__ import annotations
 
@@ -28,16 +28,12 @@ class PresenceTests(SynchronousTestCase):
         }
         return Presence(ME, **{**facts, **changed})
 
-    def test_members(self) -> None:
-        """Its only live member is itself."""
-        self.assertEqual(self.make_presence().members(), ("b1",))
-
     def test_about(self) -> None:
         """It tells what the product document's branch details hold, and more."""
         presence = self.make_presence()
         presence.listens("http://127.0.0.1:8000", 8000)
         self.assertEqual(
-            presence.about("b1"),
+            presence.heartbeat(),
             {
                 "id": "b1",
                 "url": "http://127.0.0.1:8000",
@@ -57,8 +53,7 @@ class PresenceTests(SynchronousTestCase):
 
     def test_without_http(self) -> None:
         """Without an HTTP server it has neither URL nor port."""
-        about = self.make_presence().about("b1")
-        assert about is not None
+        about = self.make_presence().heartbeat()
         self.assertEqual((about["url"], about["port"]), (None, None))
 
     def test_listens_no_more(self) -> None:
@@ -67,10 +62,6 @@ class PresenceTests(SynchronousTestCase):
         presence.listens("http://127.0.0.1:8000", 8000)
         presence.listens(None, None)
         self.assertIsNone(presence.heartbeat()["url"])
-
-    def test_stranger(self) -> None:
-        """There is nothing to say about a branch that does not live."""
-        self.assertIsNone(self.make_presence().about("b2"))
 
     def test_root(self) -> None:
         """The disk is the root folder's."""

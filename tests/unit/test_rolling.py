@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from attrs import evolve
@@ -13,21 +12,19 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.actors import Actors
 from cyme.asking import Asker, asked_by
-from cyme.bus.local import LocalBus
 from cyme.catalogue import Catalogue
 from cyme.controller.facade import make_controller
 from cyme.controller.rolling import LOOK_AGAIN_AFTER, RETRY_AFTER
 from cyme.controller.turns import Back, Failed, Passed, Pending, finding_of, over, state_of
 from cyme.declarations import App, Instance, Rollout, Turn
 from cyme.errors import NoSuchApp, RolloutRuns
-from cyme.presence import Identity, Presence
 from tests.fakes.events import FakeEvents
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.remote import FakeRemoteControl
 from tests.fakes.store import MemoryStore
 from tests.fakes.supervisor import FakeSupervisor
+from tests.support.meeting import meet
 
 BROKER = "amqp://b//"
 NAMES = ("w1", "w2", "w3", "w4")
@@ -122,20 +119,14 @@ class Life:
         self.fleet = fleet
         self.catalogue = fleet.catalogue = Catalogue(clock, store, id)
         self.events = FakeEvents()
-        presence = Presence(
-            Identity(id=id, version="1", loglevel="info", logfile=None, sup_interval=60.0),
-            root="/",
-            count_instances=lambda: 0,
-            getloadavg=lambda: (0.0, 0.0, 0.0),
-            statvfs=os.statvfs,
-        )
-        self.actors = Actors(clock, LocalBus(clock), id, presence.members)
+        branch = meet(clock, self.catalogue, id)
+        self.actors = branch.actors
         self.controller = make_controller(
             clock,
             self.catalogue,
             fleet,
             self.actors,
-            presence,
+            branch.membership,
             id,
             lambda: BROKER,
             self.events,

@@ -106,6 +106,7 @@ NAMES = (
     "rolling",
     "gateway",
     "actors",
+    "membership",
     "stall_watch",
     "redis",
     "watchdog",
@@ -182,6 +183,7 @@ class BranchTestCase(SynchronousTestCase):
             vitals=self.vitals,
             manager=self.manager,  # type: ignore[arg-type]
             host="box",
+            built=lambda: self.notes.append("built"),
         )
 
     def listens(self, url: str | None, port: int | None) -> None:
@@ -210,10 +212,12 @@ class StartTests(BranchTestCase):
             self.notes[len(first) :],
             [
                 "actors start",
+                "membership start",
                 "port accepts",
                 "gateway startService",
                 "supervisor startService",
                 "rolling startService",
+                "built",
                 "stall_watch startService",
             ],
         )
@@ -418,6 +422,7 @@ class StopTests(BranchTestCase):
                 "workers processes",
                 "workers stop_all",
                 "gateway stopService",
+                "membership stop",
                 "actors stop",
                 "remote close",
                 "events close",

@@ -55,6 +55,7 @@ class OverFakeLauncher:
             in_thread=execute,
             condition=lambda pid: CATCHES,
             measure=lambda pids: dict.fromkeys(pids, USAGE),
+            incarnation=lambda pid: f"boot/{pid}/1",
         )
 
     def advance(self, seconds: float) -> None:

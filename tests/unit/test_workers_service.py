@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from signal import SIGKILL, SIGQUIT, SIGTERM
@@ -13,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.planning import Exit
+from cyme.workers.proc import boot_id, incarnation_of
 from cyme.workers.resources import Usage
 from cyme.workers.service import Workers
 from tests.contracts.workers import desired
@@ -265,6 +267,27 @@ class AdoptTests(ServiceTestCase):
         self.another_life()
         self.assertEqual(self.successResultOf(self.workers.adopt(["../w1", "w1"])), ("w1",))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_ended_meanwhile(self) -> None:
+        """The processes of records are told whose processes live no more, whoever lives in their place."""
+        folder = self.root / "w1"
+        folder.mkdir()
+        record = {"pid": os.getpid(), "boot_id": boot_id(), "started_at": 1.0, "identity": ""}
+        living = incarnation_of(os.getpid())
+        assert living is not None
+        prefix, _, ticks = living.rpartition("/")
+        for name, start_ticks in (("worker.json", int(ticks)), ("worker.json.before", int(ticks) + 1)):
+            (folder / name).write_text(json.dumps({**record, "start_ticks": start_ticks}))
+        (self.root / "w2").mkdir()
+        (self.root / "w2" / "worker.json").write_text("{")
+        self.successResultOf(self.workers.adopt(["../w1", "w1", "w2", "w3"]))
+        ended = ("w1", f"{prefix}/{int(ticks) + 1}")
+        self.assertEqual(self.workers.take_ended(), (ended,))
+        other_boot = {**record, "boot_id": "b", "start_ticks": int(ticks)}
+        (folder / "worker.json").write_text(json.dumps(other_boot))
+        self.successResultOf(self.workers.adopt(["w1"]))
+        self.assertEqual(self.workers.take_ended(), (("w1", f"b/{os.getpid()}/{ticks}"), ended))
+        self.flushLoggedErrors(ValueError)
 
     def test_sweeps(self) -> None:
         """What an earlier life did not get round to removing is removed."""
