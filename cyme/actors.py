@@ -101,6 +101,7 @@ class Actors:
         self._verbs: dict[tuple[str, str], Callable[..., Any]] = {}
         self._names: dict[str, Callable[[], Iterable[str]]] = {}
         self._owned: set[tuple[str, str]] = set()
+        self._accepted: set[str] = set()
         self._expecting: dict[str, Callable[[Answer], None]] = {}
         self._waits: set[Deferred[Any]] = set()
         self._probing = Probing(clock, self._probe)
@@ -122,7 +123,7 @@ class Actors:
         for name, method in getmembers(handler, lambda member: hasattr(member, "unlogged")):
             self._verbs[actor, name] = method
         if accepts:
-            self._bus.accept(actor)
+            self.accept(actor, True)
 
     def before_answers(self, pending: Callable[[], Deferred[None] | None]) -> None:
         """Have answers of other branches wait for what came before them.
@@ -157,7 +158,12 @@ class Actors:
 
     def accept(self, actor: str, accepts: bool) -> None:
         """From now on take, or take no more, work for `actor` that is thrown at any branch."""
+        (self._accepted.add if accepts else self._accepted.discard)(actor)
         (self._bus.accept if accepts else self._bus.decline)(actor)
+
+    def accepts(self, actor: str) -> bool:
+        """Whether work for `actor` is taken that is thrown at any branch."""
+        return actor in self._accepted
 
     def start(self) -> Deferred[None]:
         """Own what the actors have; fire when messages can be sent and received."""

@@ -107,7 +107,8 @@ class Branches:
             answer: dict[str, Any] = await self._actors.call("Branch", id, verb)
             return answer
         except NoRoute:
-            raise BranchAway(id) from None
+            self._presence.finds_nobody(id)
+            raise self._places.away(id) from None
 
     async def _ask_or_write(self, id: str, verb: str) -> dict[str, Any]:
         try:

@@ -209,7 +209,8 @@ class Instances:
         except NoRoute as nobody:
             # The branch may be there and not find the way to something else.
             if nobody.arguments == ("Branch", branch):
-                raise BranchAway(branch) from None
+                self._presence.finds_nobody(branch)
+                raise self._places.away(branch) from None
             raise
 
     async def _pick(
@@ -228,7 +229,7 @@ class Instances:
         for _ in range(THROWS_MOST):
             try:
                 return await self._actors.throw("Instance", name, "add", timeout=timeout, **arguments)
-            except BranchCordoned:
+            except (BranchAway, BranchCordoned):
                 continue
             except NoRoute as nobody:
                 if nobody.arguments == ("Instance", ANYONE):

@@ -19,6 +19,7 @@ from cyme.controller.details import broker_of, instance_details
 from cyme.controller.parameters import concurrency
 from cyme.declarations import Declaration, Instance
 from cyme.errors import (
+    BranchAway,
     BranchCordoned,
     InvalidParameter,
     NameTaken,
@@ -99,6 +100,9 @@ class InstanceActor:
             if instance is None:
                 if self._catalogue.branch(self._branch_id).is_cordoned:
                     raise BranchCordoned(self._branch_id)
+                if not self._actors.accepts("Instance"):
+                    # It is about to stop, and waits for its workers.
+                    raise BranchAway(self._branch_id)
                 now = self._clock.seconds()
                 instance = Instance(name=chosen, app=app, branch=self._branch_id, created_at=now)
                 if self._catalogue.queue(app, DEFAULT_QUEUE) is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import frozen
 
+from cyme.controller.details import moment
 from cyme.errors import BranchAway, BranchCordoned, InvalidParameter, NoPlace, NoSuchBranch
 from cyme.naming import is_label
 
@@ -108,11 +109,15 @@ def placement(parameter: str, value: object) -> str:
 
 
 class Members(Protocol):
-    """What is used of `cyme.presence.Presence`."""
+    """What is used of `cyme.membership.Membership`."""
 
     def members(self) -> Sequence[str]: ...
 
     def about(self, branch: str) -> dict[str, Any] | None: ...
+
+    def known(self) -> Sequence[str]: ...
+
+    def away_since(self, branch: str) -> float | None: ...
 
 
 class Places:
@@ -169,12 +174,19 @@ class Places:
         :raises BranchAway: when it was there before.
         """
         if branch not in self._presence.members():
-            raise BranchAway(branch) if self.is_known(branch) else NoSuchBranch(branch)
+            raise self.away(branch) if self.is_known(branch) else NoSuchBranch(branch)
+
+    def away(self, branch: str) -> BranchAway:
+        """What to say of a branch that does not live."""
+        since = self._presence.away_since(branch)
+        return BranchAway(branch, None if since is None else moment(since))
 
     def is_known(self, branch: str) -> bool:
-        """Whether the catalogue tells of a branch."""
-        return self._catalogue.branch(branch) in self._catalogue.branches() or any(
-            branch in (one.branch, one.moving_to) for one in self._catalogue.instances()
+        """Whether anybody has heard of a branch: it was seen, or the catalogue tells of it."""
+        return (
+            branch in self._presence.known()
+            or self._catalogue.branch(branch) in self._catalogue.branches()
+            or any(branch in (one.branch, one.moving_to) for one in self._catalogue.instances())
         )
 
     def _candidate(self, id: str, about: Mapping[str, Any], instances: int) -> Candidate:

@@ -64,6 +64,15 @@ class Seen:
     def members(self) -> tuple[str, ...]:
         return tuple(sorted(id for id, branch in self.cluster.branches.items() if branch.lives))
 
+    def known(self) -> tuple[str, ...]:
+        return self.members()
+
+    def away_since(self, branch: str) -> float | None:
+        return None if branch in self.members() else 0.0
+
+    def finds_nobody(self, branch: str) -> None:
+        """Whether it lives, the test says."""
+
     def about(self, branch: str) -> dict[str, Any] | None:
         there = self.cluster.branches.get(branch)
         return {"id": branch, **there.presence.facts} if there is not None and there.lives else None

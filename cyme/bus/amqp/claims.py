@@ -80,6 +80,7 @@ class Claims:
 
     async def _ask_now(self, ask: Callable[[Any], Deferred[Any]]) -> None:
         session = self._session
+        await session.client.when_heeded()
         try:
             channel = self._idle.pop() if self._idle else None
             if channel is None or channel.closed:
