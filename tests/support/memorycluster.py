@@ -77,15 +77,6 @@ class Seen:
         there = self.cluster.branches.get(branch)
         return {"id": branch, **there.presence.facts} if there is not None and there.lives else None
 
-    def known(self) -> tuple[str, ...]:
-        return tuple(self.cluster.branches)
-
-    def away_since(self, branch: str) -> float | None:
-        return None if branch in self.members() else 0.0
-
-    def finds_nobody(self, branch: str) -> None:
-        """Who is there the cluster says."""
-
 
 class Branch:
     """One life of a branch."""
