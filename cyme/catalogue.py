@@ -135,12 +135,6 @@ class Catalogue:
     def rollouts(self) -> Sequence[Rollout]:
         return self._listed((Rollout.kind, None))
 
-    def branch(self, name: str) -> BranchState:
-        return self._living((BranchState.kind, name)) or BranchState(name=name)  # type: ignore[return-value]
-
-    def branches(self) -> Sequence[BranchState]:
-        return self._listed((BranchState.kind, None))
-
     def digest(self) -> str:
         return f"{self._digest:016x}"
 
@@ -150,6 +144,12 @@ class Catalogue:
 
     def held(self, name: Identity) -> Declaration | None:
         return self._held.get(name)
+
+    def branch(self, name: str) -> BranchState:
+        return self._living((BranchState.kind, name)) or BranchState(name=name)  # type: ignore[return-value]
+
+    def branches(self) -> Sequence[BranchState]:
+        return self._listed((BranchState.kind, None))
 
     def tombstones(self, kind: str) -> Sequence[Declaration]:
         found = (one for one in self._held.values() if one.kind == kind and one.deleted)

@@ -229,6 +229,17 @@ class RolloutRuns(Conflict):
         return f"app {app!r} is being restarted by rollout {id}; DELETE /{app}/restart/ calls that off"
 
 
+class OnlyThere(Conflict):
+    """Something that only the branch itself can give."""
+
+    def __init__(self, what: str, branch: str) -> None:
+        super().__init__(what, branch)
+
+    def sentence(self) -> str:
+        what, branch = self.arguments
+        return f"{what} is too long to pass from branch to branch; ask branch {branch!r} itself"
+
+
 class BranchLives(Conflict):
     """What is done to a branch that is away was asked for one that lives."""
 
@@ -252,17 +263,6 @@ class BranchCordoned(Conflict):
             f"branch {branch!r} is cordoned and takes no new instances;"
             f" POST /branches/{branch}/uncordon/ ends that"
         )
-
-
-class OnlyThere(Conflict):
-    """Something that only the branch itself can give."""
-
-    def __init__(self, what: str, branch: str) -> None:
-        super().__init__(what, branch)
-
-    def __str__(self) -> str:
-        what, branch = self.arguments
-        return f"{what} is too long to pass from branch to branch; ask branch {branch!r} itself"
 
 
 class CannotBeAsynchronous(Refused):
@@ -338,7 +338,7 @@ class NoRoute(Away):
 
 
 class BranchAway(Away):
-    """The branch that would have to do it is away.
+    """A branch that was there before does not live now.
 
     :param since: a time in words, or None.
     """
@@ -346,9 +346,10 @@ class BranchAway(Away):
     def __init__(self, branch: str, since: str | None = None) -> None:
         super().__init__(branch, since)
 
-    def __str__(self) -> str:
+    def sentence(self) -> str:
         branch, since = self.arguments
-        return f"branch {branch!r} is away" + (f" since {since}" if since is not None else "")
+        away = f"branch {branch!r} is away" + (f" since {since}" if since is not None else "")
+        return f"{away}; POST /branches/{branch}/evacuate/ gives its instances to others"
 
 
 class NoPlace(Away):
@@ -398,7 +399,7 @@ class OwnerGone(NoReply):
     def __init__(self, actor: str, name: str, seconds: float = 0.0) -> None:
         super().__init__(actor, name, seconds)
 
-    def __str__(self) -> str:
+    def sentence(self) -> str:
         actor, name, _ = self.arguments
         who = f"the branch that has {actor} {name!r}"
         return f"{who} went away while it was asked; whether it has done it is not known"

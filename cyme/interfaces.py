@@ -14,7 +14,15 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from cyme.declarations import App, BranchState, Declaration, Instance, Queue, Rollout, Version
+    from cyme.declarations import (
+        App,
+        BranchState,
+        Declaration,
+        Instance,
+        Queue,
+        Rollout,
+        Version,
+    )
     from cyme.events import Event
     from cyme.faults import Unreadable
     from cyme.limits import Resources

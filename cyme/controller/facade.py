@@ -77,7 +77,7 @@ class Controller:
         self.apps = Apps(catalogue, actors.narrator, default_broker)
         self.queues = Queues(clock, catalogue, remote, actors.narrator, default_broker)
         self.instances = Instances(
-            catalogue, supervisor, actors, presence, places, branch_id, default_broker
+            catalogue, supervisor, actors, places, presence, branch_id, default_broker
         )
         issued = IssuedTasks(clock, catalogue, gateway, actors, presence, branch_id)
         self.tasks = Tasks(clock, catalogue, gateway, issued, default_broker, rules)

@@ -73,16 +73,16 @@ class Instances:
         catalogue: ICatalogue,
         supervisor: ISupervisor,
         actors: Actors,
-        presence: Membership,
         places: Places,
+        presence: Membership,
         branch_id: str,
         default_broker: Callable[[], str],
     ) -> None:
         self._catalogue = catalogue
         self._supervisor = supervisor
         self._actors = actors
-        self._presence = presence
         self._places = places
+        self._presence = presence
         self._branch_id = branch_id
         self._default_broker = default_broker
 

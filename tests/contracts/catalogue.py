@@ -62,13 +62,6 @@ def make_catalogue_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             await self.declare(evolve(rollout, deleted=True))
             self.assertIsNone(self.catalogue.rollout("foo"))
 
-        async def test_branches(self) -> None:
-            """What was asked of a branch is found and listed; of others there is the blank one."""
-            self.assertEqual(self.catalogue.branch("b2"), BranchState(name="b2"))
-            await self.declare(BranchState(name="b2", is_cordoned=True), BranchState(name="b1"))
-            self.assertTrue(self.catalogue.branch("b2").is_cordoned)
-            self.assertEqual([one.name for one in self.catalogue.branches()], ["b1", "b2"])
-
         async def test_digest(self) -> None:
             """Catalogues that came to hold the same versions in any way have one digest, others another."""
             empty = self.catalogue.digest()
@@ -99,6 +92,13 @@ def make_catalogue_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             self.assertEqual(list(self.catalogue.versions(("app", "foo"), 10)), everything[2:])
             self.assertEqual(self.catalogue.held(("instance", "w1")), gone)
             self.assertIsNone(self.catalogue.held(("instance", "w2")))
+
+        async def test_branches(self) -> None:
+            """What was asked of a branch is found and listed; of others there is the blank one."""
+            self.assertEqual(self.catalogue.branch("b2"), BranchState(name="b2"))
+            await self.declare(BranchState(name="b2", is_cordoned=True), BranchState(name="b1"))
+            self.assertTrue(self.catalogue.branch("b2").is_cordoned)
+            self.assertEqual([one.name for one in self.catalogue.branches()], ["b1", "b2"])
 
         async def test_lists_follow(self) -> None:
             """A list shows the last change, also of what was listed before."""

@@ -156,6 +156,6 @@ class LifeTests(SynchronousTestCase):
     """Any life of a cluster."""
 
     def test_any_life(self) -> None:
-        """Branches that die, return and miss what others wrote agree in the end; nobody has a name twice."""
+        """Branches that die, return and miss what others wrote agree in the end; no name is had twice."""
         outcome = LifeMachine.TestCase("runTest")
         outcome.runTest()
