@@ -31,10 +31,11 @@ nothing was changed. Answers are JSON-able; parameters are those of the HTTP int
 Python's own types, and None means "not given".
 
 `apps`, `queues`, `branches`, `instances` and `rollouts` are the asker's side; `owner` is the actor on
-the branch that runs an instance, `rolling` what carries rolling restarts out; `history` and
-`following` tell of the why-log, `changes` writes the declarations' part of it, with who asked
-(`cyme.asking`); `turns`, `names`, `parameters`, `queueoptions` and `workerarguments` say, without
-any I/O, what follows and what is allowed.
+the branch that runs an instance, `cordoning` that of the branch itself; `placer` and `claiming` have a
+new instance made somewhere, once; `rolling`, `moving` and `evacuating` carry rolling restarts, drains and
+evacuations out; `history` and `following` tell of the why-log, `changes` writes the declarations' part of
+it, with who asked (`cyme.asking`); `turns`, `placing`, `names`, `parameters`, `queueoptions` and
+`workerarguments` say, without any I/O, what follows and what is allowed.
 """
 
 from cyme.controller.facade import Controller, make_controller

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from cyme.actors import ANSWER_WITHIN, ANYONE
+from cyme.actors import ANSWER_WITHIN
 from cyme.controller.deferring import returns_deferred
 from cyme.controller.details import instance_details, lost, moment
 from cyme.controller.names import instance_name
@@ -25,15 +25,14 @@ from cyme.controller.parameters import (
     text,
     whole,
 )
+from cyme.controller.placer import Placer
 from cyme.controller.placing import ROUND_ROBIN, Places, labels_of
 from cyme.controller.placing import placement as checked_placement
 from cyme.declarations import Instance
 from cyme.errors import (
     BranchAway,
-    BranchCordoned,
     InvalidParameter,
     NameTaken,
-    NoPlace,
     NoRoute,
     NoSuchApp,
     NoSuchInstance,
@@ -54,8 +53,6 @@ DRAIN_MOST = 7 * 24 * 3600.0
 DRAIN_WITHIN = 3600.0
 #: The most lines of a log that one request may ask for.
 TAIL_MOST = 10_000
-#: How often work is thrown that meets a branch which was cordoned meanwhile.
-THROWS_MOST = 3
 #: Parameters at creation, beside `wait` and those that say where.
 PARAMETERS = ("is_enabled", "max_concurrency", "min_concurrency", "queues", *START_PARAMETERS)
 
@@ -81,7 +78,7 @@ class Instances:
         self._catalogue = catalogue
         self._supervisor = supervisor
         self._actors = actors
-        self._places = places
+        self._placer = Placer(actors, presence, places)
         self._presence = presence
         self._branch_id = branch_id
         self._default_broker = default_broker
@@ -188,54 +185,17 @@ class Instances:
             text("branch", branch)
         timeout = ANSWER_WITHIN + wait
         there = self._catalogue.instance(name) if name is not None else None
+        details = None
         if there is not None:
             self._require_same(there, app, branch, labels)
-            details = await self._actors.call("Instance", there.name, "add", timeout=timeout, **arguments)
-        elif branch is not None:
-            self._places.require(branch, labels)
-            details = await self._place(branch, name, timeout, {**arguments, "labels": labels})
-        elif labels or how != ROUND_ROBIN:
-            details = await self._pick(labels, how, name, timeout, {**arguments, "labels": labels})
-        else:
-            details = await self._throw(name, timeout, arguments)
+            try:
+                details = await self._call_owner(there, "add", timeout, arguments)
+            except NoSuchInstance:
+                pass  # it was deleted meanwhile
+        if details is None:
+            details = await self._placer.place(branch, labels, how, name, timeout, arguments)
         created = details.pop("created")
         return created, details
-
-    async def _place(self, branch: str, name: str | None, timeout: float, arguments: dict[str, Any]) -> Any:
-        try:
-            return await self._actors.call(
-                "Branch", branch, "place", timeout=timeout, instance=name, **arguments
-            )
-        except NoRoute as nobody:
-            # The branch may be there and not find the way to something else.
-            if nobody.arguments == ("Branch", branch):
-                self._presence.finds_nobody(branch)
-                raise self._places.away(branch) from None
-            raise
-
-    async def _pick(
-        self, labels: Sequence[str], how: str, name: str | None, timeout: float, arguments: dict[str, Any]
-    ) -> Any:
-        """Place an instance on the first branch that takes it; what is known of them may be old."""
-        for branch in self._places.choose(labels, how):
-            try:
-                return await self._place(branch, name, timeout, arguments)
-            except (BranchAway, BranchCordoned):
-                continue
-        raise NoPlace(labels)
-
-    async def _throw(self, name: str | None, timeout: float, arguments: dict[str, Any]) -> Any:
-        """Have whichever branch is next take an instance."""
-        for _ in range(THROWS_MOST):
-            try:
-                return await self._actors.throw("Instance", name, "add", timeout=timeout, **arguments)
-            except (BranchAway, BranchCordoned):
-                continue
-            except NoRoute as nobody:
-                if nobody.arguments == ("Instance", ANYONE):
-                    raise NoPlace from None
-                raise
-        raise NoPlace
 
     def _changes(self, app: str, given: dict[str, Any]) -> dict[str, Any]:
         """What parameters say, as fields of an `Instance`."""
@@ -440,6 +400,11 @@ class Instances:
         if wait is not None:
             arguments["wait"] = seconds("wait", wait, WAIT_MOST)
             timeout += wait
+        return await self._call_owner(instance, verb, timeout, arguments)
+
+    async def _call_owner(
+        self, instance: Instance, verb: str, timeout: float, arguments: dict[str, Any]
+    ) -> Any:
         try:
             return await self._actors.call("Instance", instance.name, verb, timeout=timeout, **arguments)
         except NoRoute as nobody:

@@ -115,6 +115,7 @@ class Moving(Service):
     def _changed(self, declarations: tuple[Declaration, ...]) -> None:
         if not self.running:
             return
+        is_draining = self._state().is_draining
         for one in declarations:
             if isinstance(one, BranchState) and one.name == self._branch_id:
                 if not one.is_draining and self._job is not None:
@@ -122,7 +123,9 @@ class Moving(Service):
                     self._job.cancel()
                 self._go_on()
             elif isinstance(one, Instance) and one.branch == self._branch_id:
-                self._go_on()
+                # Looking at all instances for each change would be much, where nothing is moved.
+                if is_draining or one.moving_to is not None:
+                    self._go_on()
 
     def _go_on(self) -> None:
         if self._job is not None or not self._has_work():

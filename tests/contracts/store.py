@@ -53,7 +53,7 @@ W1 = Instance(
     generation=3,
     created_at=1234567.25,
     moving_to="b3",
-    labels=("gpu=yes", "ort=Köln, 2"),
+    labels=("gpu=yes", "zone=a"),
     version=Version(9, "b2"),
 )
 RESTART = Rollout(

@@ -28,7 +28,7 @@ from cyme.models import SCHEMA_VERSION, Base
 from cyme.queued import Issued, Outcome, TaskState
 from cyme.store import SHRUNK_PAGES, SQLStore
 from tests.contracts.catalogue import make_catalogue_tests
-from tests.contracts.store import ALL, FOO, RESTART, TASKS, W1, make_store_tests
+from tests.contracts.store import ALL, DRAINED, FOO, RESTART, TASKS, W1, make_store_tests
 from tests.contracts.taskstore import make_taskstore_tests
 from tests.support.waiting import eventually
 
@@ -263,9 +263,25 @@ class SQLiteTests(TestCase):
         ):
             await self.store.save(ALL)
             self.ask(f"UPDATE rollout SET {change}")
-            [spoilt] = set(await self.store.load()) - {FOO, TASKS, W1}
+            [spoilt] = set(await self.store.load()) - {FOO, TASKS, W1, DRAINED}
             assert isinstance(spoilt, Unreadable), spoilt
             self.assertEqual(spoilt.key, ("foo",))
+            self.assertIn(words, spoilt.problem)
+
+    async def test_unreadable_branches(self) -> None:
+        """What a person spoilt of what was asked of a branch is named."""
+        for change, words in (
+            ("is_cordoned = 'perhaps'", "is_cordoned"),
+            ("draining_since = 'soon'", "draining_since"),
+            ("drained_at = 9e999", "drained_at"),
+            ("moved = '[[\"w1\"]]'", "moved"),
+            ("problem = x'00ff'", "problem"),
+        ):
+            await self.store.save(ALL)
+            self.ask(f"UPDATE branch SET {change}")
+            [spoilt] = set(await self.store.load()) - {FOO, TASKS, W1, RESTART}
+            assert isinstance(spoilt, Unreadable), spoilt
+            self.assertEqual(spoilt.key, ("b1",))
             self.assertIn(words, spoilt.problem)
 
     async def test_unreadable_rows(self) -> None:
@@ -286,11 +302,13 @@ class SQLiteTests(TestCase):
             ("stall_timeout = x'00'", "stall_timeout"),
             ("broker_id = 999", "broker_id"),
             ("version_stamp = ''", "version_stamp"),
+            ("moving_to = x'00ff'", "moving_to"),
+            ("labels = 'gpu=yes'", "labels"),
         ):
             await self.store.save(ALL)
             self.ask(f"UPDATE instance SET {change}")
             found = set(await self.store.load())
-            [spoilt] = found - {FOO, TASKS, RESTART}
+            [spoilt] = found - {FOO, TASKS, RESTART, DRAINED}
             assert isinstance(spoilt, Unreadable), spoilt
             self.assertEqual(spoilt.key, ("w1",))
             self.assertIn(words, spoilt.problem)

@@ -17,6 +17,7 @@ from cyme.errors import (
     NameTaken,
     NoPlace,
     NoSuchBranch,
+    NoSuchInstance,
 )
 from tests.support.memorycluster import Branch, Cluster
 
@@ -216,6 +217,19 @@ class UniqueTests(PlaceCase):
         settled.callback(None)
         self.assertTrue(self.cluster.result(asked)[0])
         self.assertEqual(self.cluster.switch.claims, {})
+
+    def test_deleted_meanwhile(self) -> None:
+        """An instance of which the asker hears only from its owner that it was deleted is created anew."""
+        self.add("w1", branch="b2")
+        self.cluster.is_split = True
+        self.cluster.result(self.two.controller.instances.delete("foo", "w1"))
+
+        async def gone(*_: Any) -> None:
+            raise NoSuchInstance("w1", "foo")
+
+        self.patch(self.one.controller.instances, "_call_owner", gone)
+        self.assertEqual(self.add("w1", branch="b2", pool="solo"), "b2")
+        self.assertEqual(self.two.instance("w1").pool, "solo")
 
     def test_refused(self) -> None:
         """Who is refused leaves no claim behind."""
