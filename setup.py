@@ -78,6 +78,11 @@ setup(
     python_requires=">=3.10",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
-    entry_points={"console_scripts": ["cyme-branch = cyme.cli:cyme_branch"]},
+    entry_points={
+        "console_scripts": [
+            "cyme-branch = cyme.cli:cyme_branch",
+            "cyme-list-branches = cyme.cli:cyme_list_branches",
+        ]
+    },
     zip_safe=False,
 )

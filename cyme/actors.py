@@ -437,6 +437,10 @@ class Actors:
             return
         self.counts["requests"] += 1
         method = self._verbs.get((request.actor, request.verb))
+        if method is None and request.reply_to == NOBODY:
+            # News of a kind that this version, or one who only asks, does not know.
+            self._log.debug("nobody here listens to {actor}.{verb}", actor=request.actor, verb=request.verb)
+            return
         is_quiet = getattr(method, "quiet", False)
         if not is_quiet:
             arguments = {"name": request.name, **request.arguments}

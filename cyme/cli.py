@@ -1,23 +1,33 @@
-"""The command `cyme-branch`: a branch in the terminal, or as a daemon, by twistd's own runner."""
+"""The commands `cyme-branch`: a branch in the terminal, or as a daemon, by twistd's own runner; and
+`cyme-list-branches`, which asks the bus for those that live.
+"""
 
 from __future__ import annotations
 
 import grp
+import json
 import os
 import pwd
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from twisted.application.service import ServiceMaker
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 from twisted.scripts._twistd_unix import ServerOptions
 from twisted.scripts.twistd import runApp
 
-from cyme.errors import CannotStart
+from cyme import __version__
+from cyme.brokers import AMQP, redacted, transport_of
+from cyme.bus.amqp.bus import AMQPBus
+from cyme.errors import BusAway, CannotStart, InvalidParameter
+from cyme.listing import ASKER, list_branches, table
 from cyme.options import Options
-from cyme.readers import path
+from cyme.readers import LOCAL_AMQP, path
 from cyme.rootfolder import RootFolder
 from cyme.settings import Option, read_one
 
@@ -139,6 +149,61 @@ def _make_room(options: BranchOptions) -> None:
         os.chown(root.path, options["uid"], gid)
     if options["detach"]:
         root.check_free()
+
+
+class ListOptions(TwistedOptions):
+    """What `cyme-list-branches` takes."""
+
+    synopsis = "Usage: cyme-list-branches [options]"
+    longdesc = (
+        "Asks the broker, without HTTP, which branches live, and prints their ids as a JSON list.\n"
+        "Exit status: 0 when the broker could be asked, 1 when not."
+    )
+    optParameters = [
+        ["broker", "b", LOCAL_AMQP, "URL of the broker that the branches share."],
+        ["timeout", "t", 1.0, "Seconds in which a branch has to answer.", float],
+        ["limit", "n", None, "So many branches are enough.", int],
+    ]
+    optFlags = [["long", "l", "Print a table for people: id, URL, version, instances, load."]]
+
+    def opt_version(self) -> None:
+        """Display Cyme's version and exit."""
+        print(f"cyme v{__version__}")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        if not 0 < self["timeout"] <= 3600:
+            raise UsageError("--timeout takes seconds, more than 0 and up to 3600")
+        if self["limit"] is not None and self["limit"] < 1:
+            raise UsageError("--limit takes a number from 1 on")
+        if transport_of(self["broker"]) not in AMQP:
+            raise UsageError("--broker takes an AMQP URL; on other brokers a branch is alone")
+
+
+def cyme_list_branches(arguments: Sequence[str] | None = None) -> None:
+    """Run `cyme-list-branches` (requirement R16).
+
+    :param arguments: in place of the command line's.
+    """
+    options = ListOptions()
+    try:
+        options.parseOptions(arguments)
+    except UsageError as refusal:
+        _end(f"cyme-list-branches: {refusal}\nTry 'cyme-list-branches --help'.")
+    react(lambda reactor: Deferred.fromCoroutine(_list_branches(reactor, options)))
+
+
+async def _list_branches(reactor: Any, options: ListOptions) -> None:
+    broker = options["broker"]
+    try:
+        bus = AMQPBus(reactor, broker, name=ASKER, retry_policy=lambda _: 3600.0)
+        found = await list_branches(reactor, bus, options["timeout"], options["limit"])
+    except InvalidParameter as problem:
+        _end(f"cyme-list-branches: --broker {redacted(broker)}: {problem}")
+    except BusAway:
+        why = "can't be reached, or refuses the user or the virtual host"
+        _end(f"cyme-list-branches: {redacted(broker)} {why}")
+    print(table(found) if options["long"] else json.dumps([one["id"] for one in found]))
 
 
 def _end(problem: str) -> NoReturn:

@@ -222,6 +222,11 @@ class Membership:
         self._hear(None, facts)
 
     @verb(quiet=True)
+    def facts(self, name: str | None, **_: Any) -> dict[str, Any]:
+        """Answer with the facts about this branch; who asks need not be one."""
+        return self._presence.heartbeat()
+
+    @verb(quiet=True)
     def goodbye(self, name: str | None, *, branch: str, life: str, **_: Any) -> None:
         """Hear that a branch leaves."""
         member = self._members.get(branch)

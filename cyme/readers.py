@@ -19,6 +19,8 @@ from cyme.targets import parse_rules
 
 #: What `--broker` takes instead of a URL to ask for a private Redis.
 EMBEDDED = "embedded"
+#: Where RabbitMQ is on a machine that has one of its own.
+LOCAL_AMQP = "amqp://guest:guest@127.0.0.1:5672//"
 #: What `--deny-target` takes to leave out the targets that are denied without a word.
 NO_DEFAULT = "none"
 

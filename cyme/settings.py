@@ -119,7 +119,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "probe-broker",
         None,
-        "amqp://guest:guest@127.0.0.1:5672//",
+        readers.LOCAL_AMQP,
         readers.amqp_url,
         "Without --broker: where the first start in a new root folder looks, once, for an AMQP broker.",
     ),

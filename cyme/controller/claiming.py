@@ -15,6 +15,9 @@ parts of one, each side can create it. When they hear of each other again the de
 version holds on both (`cyme.catalogue`): the branch that it does not name stops its worker, and its
 why-log says which branch has the instance now. Until then two workers of one name run; where both use
 the same node name and broker, Celery itself lets only one of them live (failure-modes F4).
+
+While the bus is away nobody can be asked, and nothing is created, unless this branch has never heard of
+another one: then it is taken to be alone, and goes on as a branch without a bus does.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from cyme.errors import NameClaimed, NoRoute, NoSuchInstance
+from cyme.errors import BusAway, NameClaimed, NoRoute, NoSuchInstance
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -42,20 +45,29 @@ LONGEST_PAUSE = 0.5
 
 
 class Names:
-    """The names of instances; see Note [Names are unique]."""
+    """The names of instances; see Note [Names are unique].
 
-    def __init__(self, clock: IReactorTime, actors: Actors) -> None:
+    :param is_alone: whether this branch has never heard of another one.
+    """
+
+    def __init__(self, clock: IReactorTime, actors: Actors, is_alone: Callable[[], bool]) -> None:
         self._clock = clock
         self._actors = actors
+        self._is_alone = is_alone
 
     async def create(self, name: str, write: Callable[[], Awaitable[T]]) -> T | None:
         """Call `write`, unless another branch owns `name`; wait until all would find who owns it now.
 
         :return: what `write` gives, or None when another branch has the name.
         :raises NameClaimed: when somebody else is busy with it for long.
-        :raises BusAway: when nobody can be asked.
+        :raises BusAway: when nobody can be asked, and there is somebody.
         """
-        release = await self._claim(name)
+        try:
+            release = await self._claim(name)
+        except BusAway:
+            if not self._is_alone():
+                raise
+            return await write()
         try:
             if await self._is_owned(name):
                 return None

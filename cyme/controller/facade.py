@@ -49,6 +49,7 @@ class Controller:
         supervisor: ISupervisor,
         actors: Actors,
         presence: Membership,
+        places: Places,
         branch_id: str,
         default_broker: Callable[[], str],
         events: IEvents,
@@ -59,7 +60,6 @@ class Controller:
         evacuate_after: float | None,
         connected: Callable[[], bool],
     ) -> None:
-        places = Places(catalogue, presence)
         self.moving = Moving(
             clock, catalogue, supervisor, actors, places, events, branch_id, restart_timeout
         )
@@ -125,7 +125,12 @@ def make_controller(
                 mine = one.branch == branch_id and not one.deleted
                 (actors.own if mine else actors.disown)("Instance", one.name)
 
-    owner = InstanceActor(clock, catalogue, supervisor, actors, branch_id, default_broker)
+    places = Places(catalogue, presence)
+
+    def is_alone() -> bool:
+        return places.alone() is not None
+
+    owner = InstanceActor(clock, catalogue, supervisor, actors, is_alone, branch_id, default_broker)
     cordon = CordonActor(clock, catalogue, supervisor, events, branch_id, default_broker, shut_down)
     actors.register("Instance", owner, own_instances, accepts=True)
     actors.register("Instance", HistoryActor(events), own_instances)
@@ -142,6 +147,7 @@ def make_controller(
         supervisor,
         actors,
         presence,
+        places,
         branch_id,
         default_broker,
         events,

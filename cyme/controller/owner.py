@@ -48,6 +48,7 @@ LOG_MOST = 1024 * 1024
 class InstanceActor:
     """What can be asked of the instances of this branch.
 
+    :param is_alone: see `Names`.
     :param default_broker: gives the URL of the broker of apps that name none.
     """
 
@@ -57,6 +58,7 @@ class InstanceActor:
         catalogue: ICatalogue,
         supervisor: ISupervisor,
         actors: Actors,
+        is_alone: Callable[[], bool],
         branch_id: str,
         default_broker: Callable[[], str],
     ) -> None:
@@ -64,7 +66,7 @@ class InstanceActor:
         self._catalogue = catalogue
         self._supervisor = supervisor
         self._actors = actors
-        self._names = Names(clock, actors)
+        self._names = Names(clock, actors, is_alone)
         self._branch_id = branch_id
         self._default_broker = default_broker
 

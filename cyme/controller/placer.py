@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyme.actors import ANYONE
 from cyme.controller.placing import ROUND_ROBIN
-from cyme.errors import BranchAway, BranchCordoned, NoPlace, NoRoute
+from cyme.errors import BranchAway, BranchCordoned, BusAway, NoPlace, NoRoute
 
 if TYPE_CHECKING:
     from cyme.actors import Actors
@@ -99,4 +99,10 @@ class Placer:
                 if nobody.arguments == ("Instance", ANYONE):
                     raise NoPlace from None
                 raise
+            except BusAway:
+                # See Note [Names are unique] in `cyme.controller.claiming`.
+                alone = self._places.alone()
+                if alone is None:
+                    raise
+                return await self._on(alone, (), name, timeout, arguments)
         raise NoPlace

@@ -128,6 +128,12 @@ class Places:
         self._presence = presence
         self._turn = 0
 
+    def alone(self) -> str | None:
+        """The id of this branch while it has never heard of another one, else None."""
+        known = {*self._presence.known(), *(one.branch for one in self._catalogue.instances())}
+        known.update(one.name for one in self._catalogue.branches())
+        return known.pop() if len(known) == 1 else None
+
     def choose(
         self, labels: Collection[str], how: str = LEAST_LOADED, without: Collection[str] = ()
     ) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import time
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
 from tests.functional.clustercase import ClusterTestCase
+from tests.support.branch import BIN
 from tests.support.ports import free_ports
 from tests.support.proxy import Proxy
 from tests.support.rabbitmq import shared_rabbitmq
@@ -64,7 +68,10 @@ class SessionTests(ClusterTestCase):
         self.assertEqual(answer.status, 404)
 
     async def test_tasks(self) -> None:
-        """A request queued through one branch is asked about, waited for and revoked through the other."""
+        """A request queued through one branch is asked about, waited for and revoked through the other.
+
+        And who asks the bus itself is told of both.
+        """
         await self.spread("w1")
         recorder = Recorder(self)
         target = f"http://127.0.0.1:{recorder.port}/x"
@@ -74,6 +81,9 @@ class SessionTests(ClusterTestCase):
         self.assertEqual((result["state"], result["result"]["status_code"]), ("SUCCESS", 200))
         self.assertEqual(await self.ask_there("GET", f"{query}state/"), {"state": "SUCCESS"})
         self.assertEqual(await self.ask_there("GET", f"{query}result/"), result)
+        program = [os.path.join(BIN, "cyme-list-branches"), "--broker", self.celery_broker(None)]
+        done = await deferToThread(subprocess.run, program, capture_output=True, text=True)
+        self.assertEqual((done.stdout, done.stderr), ('["branch1", "branch2"]\n', ""))
         await self.ask("PUT", "/foo/queues/nobody/", 201)
         queued = await self.ask("POST", f"/foo/queue/nobody/{target}", 202)
         query = f"/foo/query/{queued['uuid']}/"

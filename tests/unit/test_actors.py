@@ -204,6 +204,13 @@ class CallTests(ActorsTestCase):
         self.first.greeter.slow.callback("hm")
         self.assertEqual(self.answer(other), "hm")
 
+    def test_unknown_news(self) -> None:
+        """What is told to all and nobody here listens to is passed over."""
+        told = self.first.actors.announce("Weather", "rains")
+        self.turn()
+        self.successResultOf(told)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_no_probes(self) -> None:
         """While nobody waits nobody is probed, and a probe asks for nothing."""
         asked = self.first.actors.call("Greeter", "at-b2", "think", timeout=100.0)

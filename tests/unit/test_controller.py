@@ -607,10 +607,19 @@ class InstancesTests(ControllerTestCase):
         """While the bus is away nothing is placed, but what this branch has obeys and can be read."""
         self.add()
         self.branch.bus.stop()
+        self.branch.presence.others = ("b2",)
         self.refused(BusAway, self.instances.add, "foo", "w2")
         self.refused(BusAway, self.instances.add, "foo", "w2", branch="b1")
         self.result(self.instances.disable("foo", "w1"))
         self.assertFalse(self.result(self.instances.get("foo", "w1"))["is_enabled"])
+
+    def test_bus_away_alone(self) -> None:
+        """A branch that never heard of another one does without the bus."""
+        self.branch.bus.stop()
+        details = self.add("w2")
+        self.assertEqual(details["branch"], "b1")
+        self.branch.declare(Instance(name="w3", app="foo", branch="b2"))
+        self.refused(BusAway, self.instances.add, "foo", "w4")
 
     def test_delete(self) -> None:
         """A deleted instance leaves a tombstone with its broker, and its name is free."""

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "brokers": frozenset(),
     "bus": frozenset({"brokers"}),
     "catalogue": frozenset({"asking", "faults"}),
-    "cli": frozenset({"options", "readers", "rootfolder", "settings", "tap"}),
+    "cli": frozenset({"brokers", "bus", "listing", "options", "readers", "rootfolder", "settings", "tap"}),
     "controller": frozenset(
         {"actors", "asking", "brokers", "membership", "narration", "planning", "queued", "targets", "taskids"}
     ),
@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "inflight": frozenset(),
     "interfaces": frozenset({"events", "faults", "limits", "planning", "queued"}),
     "limits": frozenset(),
+    "listing": frozenset({"actors", "membership"}),
     "logs": frozenset(),
     "models": frozenset(),
     "naming": frozenset(),
