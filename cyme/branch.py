@@ -66,7 +66,7 @@ class Startable(Protocol):
 class Meeting(Protocol):
     """What is used of `cyme.membership.Membership`."""
 
-    def start(self) -> None: ...
+    def start(self) -> Deferred[None]: ...
 
     def stop(self) -> Deferred[None]: ...
 
@@ -294,7 +294,7 @@ class Branch(Service):
         self._begun.add("actors")
         await parts.actors.start()
         self._begun.add("membership")
-        parts.membership.start()
+        await maybeDeferred(parts.membership.start)
         if self._port is not None:
             _resume(self._port)
             self._vitals.watch(_signs_of_port(self._reactor, self._port), PORT_LIMIT)

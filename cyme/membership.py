@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from cyme.actors import verb
@@ -41,6 +42,9 @@ BEAT, BEAT_MEMBERS = 2.0, 20
 MISSES = 3
 #: Seconds for which answers to a hello are waited for.
 HELLO_WITHIN = 5.0
+#: Seconds after which a branch that starts has heard somebody, if there is anybody; and within which what
+#: they know is fetched.
+GREETED_WITHIN, KNOWN_WITHIN = 0.25, 10.0
 #: Members, and branches that have left, that are remembered.
 MOST_MEMBERS, MOST_LEFT = 10_000, 10_000
 #: Characters of a branch's id, and facts that it may tell.
@@ -138,11 +142,19 @@ class Membership:
 
     # -- start and stop ---------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Say hello, now or when the bus is there, and begin to beat."""
+    def start(self) -> Deferred[None]:
+        """Say hello, now or when the bus is there, and begin to beat.
+
+        Fires when what others know is known here too, of those who answer soon: a branch that was
+        away must not act on what it had before. At once while the bus is away.
+        """
         self._is_up = True
-        if self._bus.connected:
-            self._bus_changed(True)
+        if not self._bus.connected:
+            return succeed(None)
+        self._bus_changed(True)
+        clock: Any = self._clock
+        greeted: Deferred[None] = deferLater(clock, GREETED_WITHIN)
+        return greeted.addCallback(lambda _: self._replication.when_idle(KNOWN_WITHIN))
 
     def stop(self) -> Deferred[None]:
         """Say goodbye; fires when the bus has it, or can't take it."""

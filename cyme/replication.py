@@ -89,6 +89,7 @@ class Replication:
         self._branch_id = branch_id
         self._differing: dict[str, _Differing] = {}
         self._exchange: Deferred[None] | None = None
+        self._waiting_for_idle: list[Deferred[None]] = []
         self._waiting: deque[Declaration] = deque()
         self._is_merging = False
         self._received = self._merged = 0
@@ -210,12 +211,25 @@ class Replication:
             self._exchange = Deferred.fromCoroutine(self._fetch(branch, differing))
             self._exchange.addBoth(self._ended, branch)
 
+    def when_idle(self, within: float) -> Deferred[None]:
+        """Fire when nothing is being fetched, or after `within` seconds."""
+        idle: Deferred[None] = Deferred()
+        if self._exchange is None:
+            idle.callback(None)
+            return idle
+        self._waiting_for_idle.append(idle)
+        return idle.addTimeout(within, self._clock, onTimeoutCancel=lambda _result, _seconds: None)
+
     def left(self, branch: str) -> None:
         """Forget a branch that is away."""
         self._differing.pop(branch, None)
 
     def _ended(self, result: object, branch: str) -> None:
         self._exchange = None
+        idle, self._waiting_for_idle = self._waiting_for_idle, []
+        for one in idle:
+            if not one.called:
+                one.callback(None)
         if isinstance(result, Failure):
             text = result.getErrorMessage()
             self._log.debug("nothing was fetched from {branch}: {problem}", branch=branch, problem=text)

@@ -6,8 +6,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.membership import BEAT, HELLO_WITHIN, MISSES
-from tests.support.meeting import Cluster, Meeting
+from cyme.catalogue import Catalogue
+from cyme.declarations import App
+from cyme.membership import BEAT, GREETED_WITHIN, HELLO_WITHIN, MISSES
+from tests.fakes.store import MemoryStore
+from tests.support.meeting import Cluster, Meeting, meet
 
 
 class MembershipTests(SynchronousTestCase):
@@ -39,6 +42,25 @@ class MembershipTests(SynchronousTestCase):
         assert about is not None
         self.assertEqual(about["id"], "b3")
         self.assertEqual([name for name in about if name.startswith("_")], [])
+
+    def test_start(self) -> None:
+        """A branch has started when it knows what the others know; alone, or without a bus, soon."""
+        b1 = self.cluster.start("b1")
+        b1.catalogue.change(lambda: [App(name="foo"), *(App(name=f"a{number}") for number in range(3000))])
+        catalogue = Catalogue(self.cluster.clock, MemoryStore(), "b2")
+        catalogue.load()
+        b2 = meet(self.cluster.clock, catalogue, "b2", self.cluster.make_bus("b2"))
+        b2.actors.start()
+        started = b2.membership.start()
+        self.cluster.turn()
+        self.assertNoResult(started)
+        self.cluster.turn(GREETED_WITHIN)
+        self.successResultOf(started)
+        self.assertEqual(catalogue.digest(), b1.catalogue.digest())
+        b2.membership.stop()
+        self.cluster.turn()
+        b2.bus.stop()
+        self.successResultOf(b2.membership.start())
 
     def test_goodbye(self) -> None:
         """Who stops is away for the others at once, with the time."""
