@@ -22,6 +22,7 @@ from reporting import make_parser, print_targets
 WITH_BROKER = (
     *("create_to_pong", "respawn", "supervision_pass", "memory"),
     *("queue_rate", "submit_to_result", "results_after_downtime", "bus_call"),
+    *("fleet", "instances_list"),
 )
 OTHERS = ("http_reads",)
 
