@@ -14,7 +14,7 @@ still obeys for what it has itself.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from inspect import getmembers
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -101,6 +101,7 @@ class Actors:
         self._verbs: dict[tuple[str, str], Callable[..., Any]] = {}
         self._names: dict[str, Callable[[], Iterable[str]]] = {}
         self._owned: set[tuple[str, str]] = set()
+        self._later: frozenset[str] = frozenset()
         self._accepted: set[str] = set()
         self._expecting: dict[str, Callable[[Answer], None]] = {}
         self._waits: set[Deferred[Any]] = set()
@@ -159,18 +160,35 @@ class Actors:
     def accept(self, actor: str, accepts: bool) -> None:
         """From now on take, or take no more, work for `actor` that is thrown at any branch."""
         (self._accepted.add if accepts else self._accepted.discard)(actor)
-        (self._bus.accept if accepts else self._bus.decline)(actor)
+        if actor not in self._later:
+            (self._bus.accept if accepts else self._bus.decline)(actor)
 
     def accepts(self, actor: str) -> bool:
         """Whether work for `actor` is taken that is thrown at any branch."""
         return actor in self._accepted
 
-    def start(self) -> Deferred[None]:
-        """Own what the actors have; fire when messages can be sent and received."""
+    def start(self, later: Collection[str] = ()) -> Deferred[None]:
+        """Own what the actors have; fire when messages can be sent and received.
+
+        :param later: actors that have nothing and take nothing before `own_later`.
+        """
+        self._later = frozenset(later)
         for actor, names in self._names.items():
+            if actor in self._later:
+                self._bus.decline(actor)
+                continue
             for name in names():
                 self.own(actor, name)
         return self._bus.start(self.receive)
+
+    def own_later(self) -> None:
+        """Have the actors that `start` left out own what they have by now, and take what they take."""
+        later, self._later = self._later, frozenset()
+        for actor in later:
+            for name in self._names[actor]():
+                self.own(actor, name)
+            if actor in self._accepted:
+                self._bus.accept(actor)
 
     def stop(self) -> Deferred[None]:
         """Fail what still waits for an answer, then leave the bus.

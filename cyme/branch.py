@@ -13,7 +13,7 @@ arrive before those are up are answered from the catalogue.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from socket import SO_ACCEPTCONN, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, Protocol
@@ -58,7 +58,9 @@ PORT_LIMIT = 5.0
 class Startable(Protocol):
     """What is used of `cyme.actors.Actors`."""
 
-    def start(self) -> Deferred[None]: ...
+    def start(self, later: Collection[str] = ()) -> Deferred[None]: ...
+
+    def own_later(self) -> None: ...
 
     def stop(self) -> Deferred[None]: ...
 
@@ -292,9 +294,11 @@ class Branch(Service):
     async def _come_up(self, parts: Parts, url: str | None, uses_redis: bool) -> None:
         await parts.catalogue.load()
         self._begun.add("actors")
-        await parts.actors.start()
+        # Others may have its instances by now: first it hears what they know.
+        await parts.actors.start(later=("Instance",))
         self._begun.add("membership")
         await maybeDeferred(parts.membership.start)
+        parts.actors.own_later()
         if self._port is not None:
             _resume(self._port)
             self._vitals.watch(_signs_of_port(self._reactor, self._port), PORT_LIMIT)

@@ -151,6 +151,34 @@ class ActorsTestCase(SynchronousTestCase):
         ]
 
 
+class LaterTests(SynchronousTestCase):
+    """A branch that first hears what the others know."""
+
+    def test_later(self) -> None:
+        """What an actor has, and takes, is its own only when that is said, and what it has by then."""
+        clock, switch = Clock(), Switch()
+        here, there = (Branch(clock, switch, id, list) for id in ("b1", "b2"))
+        names = ["w1", "w2"]
+        here.actors.register("Greeter", here.greeter, lambda: names, accepts=True)
+        here.actors.register("Other", here.greeter, lambda: ["x"])
+        here.actors.start(later=("Greeter",))
+        there.actors.start()
+
+        def outcome(asked: Deferred[Any]) -> Any:
+            for _ in range(5):
+                clock.advance(0)
+            return self.successResultOf(asked.addErrback(lambda failure: failure.type))
+
+        self.assertEqual(outcome(there.actors.call("Greeter", "w1", "greet")), NoRoute)
+        self.assertEqual(outcome(there.actors.throw("Greeter", None, "greet")), NoRoute)
+        self.assertEqual(outcome(there.actors.call("Other", "x", "greet")), "hello x")
+        names.remove("w2")
+        here.actors.own_later()
+        self.assertEqual(outcome(there.actors.call("Greeter", "w1", "greet")), "hello w1")
+        self.assertEqual(outcome(there.actors.call("Greeter", "w2", "greet")), NoRoute)
+        self.assertEqual(outcome(there.actors.throw("Greeter", None, "greet")), "hello None")
+
+
 class CallTests(ActorsTestCase):
     """Asking the owner."""
 

@@ -89,7 +89,7 @@ class FakePart:
         if verb.startswith("__"):
             raise AttributeError(verb)
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             self._note(f"{self._name} {verb}")
             return self.does.get(verb, lambda: succeed(None))()
 
@@ -213,6 +213,7 @@ class StartTests(BranchTestCase):
             [
                 "actors start",
                 "membership start",
+                "actors own_later",
                 "port accepts",
                 "gateway startService",
                 "supervisor startService",
