@@ -319,6 +319,19 @@ class GatewayAway(Away):
         super().__init__(problem)
 
 
+class DatabaseAway(Away):
+    """The database can't be used now.
+
+    :param problem: what its driver said, in a line.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+    def sentence(self) -> str:
+        return f"the database can't be used now: {self.arguments[0]}"
+
+
 class BusAway(Away):
     """The bus between the branches can't be reached."""
 
