@@ -36,20 +36,22 @@ class SharedDatabase:
         return branch
 
 
-class SharedSessionTests(SharedDatabase, test_cluster.SessionTests):
-    """Work through a branch that owns nothing of it."""
+class SharedClusterTests(SharedDatabase, ClusterTestCase):
+    """One branch works through the other; one goes away."""
 
-
-class SharedAwayTests(SharedDatabase, test_cluster.AwayTests):
-    """One of the branches goes away."""
+    test_session = test_cluster.SessionTests.test_session
+    test_killed = test_cluster.AwayTests.test_killed
 
 
 class SharedPartitionTests(SharedDatabase, test_cluster.PartitionTests):
     """The broker is out of the second branch's reach for a while, the database is not."""
 
 
-class SharedMovingTests(SharedDatabase, test_moving.MovingTests):
+class SharedMovingTests(SharedDatabase, test_moving.MovingTestCase):
     """Instances move."""
+
+    test_drained = test_moving.MovingTests.test_drained
+    test_evacuated = test_moving.MovingTests.test_evacuated
 
 
 class DatabaseAwayTests(SharedDatabase, ClusterTestCase):
@@ -66,14 +68,14 @@ class DatabaseAwayTests(SharedDatabase, ClusterTestCase):
 
     def database_of(self, branch_id: str) -> str:
         url = super().database_of(branch_id)
-        return url.replace(f":{self.server().port}/", f":{self.proxy.port}/") if branch_id == "branch2" else url
+        return url if branch_id == "branch1" else url.replace(f":{self.server().port}/", f":{self.proxy.port}/")
 
     async def refused(self, client: Any, method: str, path: str) -> None:
         """Ask for what can't be written now; there is an answer that says so, without the password."""
         answer = await client.ask(method, path)
         self.assertEqual(answer.status, 503, answer.text)
         self.assertIn("the database can't be used now", answer.json["detail"])
-        self.assertIn("Retry-After", answer.headers)
+        self.assertIn("retry-after", answer.headers)
         self.assertNotIn(PASSWORD, answer.text)
 
     async def test_cut_off(self) -> None:
