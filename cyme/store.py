@@ -99,7 +99,14 @@ LOG_KEPT = 16 * 1024 * 1024
 DRIVER_TIMEOUTS: Mapping[str, Mapping[str, int]] = {
     **dict.fromkeys(
         ("psycopg", "psycopg2"),
-        {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
+        {
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            # Milliseconds, for what is under way; no keepalive is sent then.
+            "tcp_user_timeout": 25_000,
+        },
     ),
     **dict.fromkeys(
         ("pymysql", "mysqldb"),
@@ -146,6 +153,9 @@ class SQLStore:
         self._engine: Engine | None = None
         self._pulse = Pulse()
         self._shrinking = False
+        # How many transactions were asked for, and how many of those before a connection failed.
+        self._asked = 0
+        self._asked_in_vain = 0
         # One thread: SQLite has one writer anyway, and writes keep the order they were asked in.
         # It is started by the first use, so that a start that is refused leaves none behind.
         self._pool = ThreadPool(minthreads=0, maxthreads=1, name="database")
@@ -272,6 +282,9 @@ class SQLStore:
     def _run(self, thd: Callable[..., T], *arguments: Any, isolation: str = "READ COMMITTED") -> Deferred[T]:
         """Run `thd(connection, *arguments)` in one transaction, in the database's thread.
 
+        Those that waited while no connection could be made fail together: where connecting takes its
+        whole time-out, the last of many would be answered minutes later.
+
         :param isolation: for databases that have levels of it. See Note [Branches that share].
         """
         engine = self._engine
@@ -280,12 +293,25 @@ class SQLStore:
         if engine.dialect.name in SHARED:
             engine = engine.execution_options(isolation_level=isolation)
 
+        self._asked += 1
+        number = self._asked
+
         def thd_begun(connection: Connection) -> T:
             # So a connection that was lost, and made again, counts as two parts.
             self._pulse.beat()
             return thd(connection, *arguments)
 
-        done = deferToThreadPool(self._reactor, self._pool, _in_transaction, engine, thd_begun)
+        def thd_run() -> T:
+            if number <= self._asked_in_vain:
+                raise DatabaseAway("no connection could be made")
+            try:
+                return _in_transaction(engine, thd_begun)
+            except DBAPIError as problem:
+                if _is_unconnected(problem):
+                    self._asked_in_vain = self._asked
+                raise
+
+        done = deferToThreadPool(self._reactor, self._pool, thd_run)
         return self._pulse.during(done.addErrback(_as_away))
 
 
@@ -298,12 +324,17 @@ def _in_transaction(engine: Engine, thd: Callable[..., T], *arguments: Any) -> T
     try:
         with engine.begin() as connection:
             return thd(connection, *arguments)
-    except DBAPIError:
-        if engine.dialect.name == "sqlite":
-            # It has waited for others already, and they can't come in between.
+    except DBAPIError as problem:
+        # SQLite has waited for others already, and they can't come in between.
+        if engine.dialect.name == "sqlite" or _is_unconnected(problem):
             raise
     with engine.begin() as connection:
         return thd(connection, *arguments)
+
+
+def _is_unconnected(problem: DBAPIError) -> bool:
+    """Whether there never was a connection, rather than one that was lost."""
+    return problem.statement is None and not problem.connection_invalidated
 
 
 def _as_away(failure: Failure) -> Failure:

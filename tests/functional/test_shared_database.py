@@ -68,7 +68,8 @@ class DatabaseAwayTests(SharedDatabase, ClusterTestCase):
 
     def database_of(self, branch_id: str) -> str:
         url = super().database_of(branch_id)
-        return url if branch_id == "branch1" else url.replace(f":{self.server().port}/", f":{self.proxy.port}/")
+        port = self.server().port if branch_id == "branch1" else self.proxy.port
+        return url.replace(f":{self.server().port}/", f":{port}/")
 
     async def refused(self, client: Any, method: str, path: str) -> None:
         """Ask for what can't be written now; there is an answer that says so, without the password."""

@@ -9,6 +9,7 @@ from attrs import evolve
 from sqlalchemy import create_engine, text
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
+from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -22,6 +23,7 @@ from tests.contracts.catalogue import make_catalogue_tests
 from tests.contracts.store import make_store_tests
 from tests.contracts.taskstore import make_taskstore_tests
 from tests.support.postgresql import PASSWORD, breakable_postgresql, shared_postgresql
+from tests.support.proxy import Proxy
 
 _emptied: list[str] = []
 
@@ -231,6 +233,16 @@ class SharingTests(TestCase):
         self.assertFalse(instance.is_enabled)
 
 
+class HangsUp(Factory):
+    """Breaks every connection, and counts them."""
+
+    noisy = False
+    count = 0
+
+    def buildProtocol(self, _: object) -> None:
+        self.count += 1
+
+
 class AwayTests(TestCase):
     """The server goes away and comes back."""
 
@@ -264,6 +276,31 @@ class AwayTests(TestCase):
         except DatabaseAway as problem:
             return str(problem)
         self.fail("the database is there")
+
+    async def test_in_vain(self) -> None:
+        """Who waits while no connection can be made fails with the first, and does not try again."""
+        server = shared_postgresql()
+        proxy = Proxy(self, server.port)
+        url = server.new_url().replace(f":{server.port}/", f":{proxy.port}/")
+        store = SQLStore(reactor, url, "b1")
+        # Not in the reactor's thread, where the proxy is.
+        await deferToThread(store.open)
+        self.addCleanup(store.close)
+        await proxy.cut()
+        hangs_up = HangsUp()
+        port: Any = reactor
+        listening = port.listenTCP(proxy.port, hangs_up, interface="127.0.0.1")
+        saves = [store.save((App(name=f"a{number}"),)) for number in range(20)]
+        outcomes: Any = await DeferredList(saves, consumeErrors=True)
+        for worked, failure in outcomes:
+            self.assertFalse(worked)
+            failure.trap(DatabaseAway)
+        # Once with TLS, and once without, at most.
+        self.assertLessEqual(hangs_up.count, 2)
+        await listening.stopListening()
+        proxy.mend()
+        await store.save((App(name="foo"),))
+        self.assertEqual(len(await store.load()), 1)
 
     def test_refused(self) -> None:
         """A start says that the server is away, or that it does not let Cyme in, without the password."""
