@@ -350,6 +350,21 @@ class NoRoute(Away):
         return f"no live branch owns {actor} {name!r}"
 
 
+class OtherVersion(Away):
+    """A branch does not read the messages of this one: one of them is much older.
+
+    :param spoken: the version of the wire format that the branch speaks.
+    :param sent: the one that it was sent.
+    """
+
+    def __init__(self, branch: str, spoken: str, sent: str) -> None:
+        super().__init__(branch, spoken, sent)
+
+    def sentence(self) -> str:
+        branch, spoken, sent = self.arguments
+        return f"branch {branch!r} speaks version {spoken} of the wire format, not {sent}; upgrade the older one"
+
+
 class BranchAway(Away):
     """A branch that was there before does not live now.
 

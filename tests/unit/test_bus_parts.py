@@ -23,7 +23,7 @@ from cyme.bus.amqp.publishing import (
     Unrouted,
     expiration,
 )
-from cyme.bus.amqp.seldom import Seldom
+from cyme.seldom import Seldom
 from cyme.bus.amqp.topology import routes
 from cyme.errors import InvalidParameter
 from tests.support.certificates import Authority

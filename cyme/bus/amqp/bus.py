@@ -26,7 +26,7 @@ from cyme.bus.amqp.client import Client
 from cyme.bus.amqp.connecting import Connecting
 from cyme.bus.amqp.fields import Unencodable
 from cyme.bus.amqp.publishing import Overfull, Unpublished, Unrouted
-from cyme.bus.amqp.seldom import Seldom
+from cyme.seldom import Seldom
 from cyme.bus.amqp.session import STEP_WITHIN, Owned, Session
 from cyme.bus.amqp.topology import EVERYBODY, routes, work_queue_of
 from cyme.bus.amqp.work import Work
