@@ -362,7 +362,7 @@ class OtherVersion(Away):
 
     def sentence(self) -> str:
         branch, spoken, sent = self.arguments
-        return f"branch {branch!r} speaks version {spoken} of the wire format, not {sent}; upgrade the older one"
+        return f"branch {branch!r} speaks version {spoken} of the wire format, not {sent}; upgrade one"
 
 
 class BranchAway(Away):

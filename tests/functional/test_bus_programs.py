@@ -41,18 +41,25 @@ class ProgramTests(ClusterTestCase):
             stats = await actors.call("Instance", name, "stats")
             self.assertEqual((stats["name"], stats["branch"]), (name, branch))
             grown = await actors.call("Instance", name, "autoscale", max=3, min=2, wait=0.0)
-            self.assertEqual(await self.ask("GET", f"/instances/{name}/autoscale/"), grown)
+            self.assertEqual(grown, {"max": 3, "min": 2})
         await actors.call("Branch", "branch1", "cordon")
         made = [
             await actors.throw("Instance", name, "add", app="foo", generated=name, wait=0.0)
             for name in ("w3", "w4")
         ]
         self.assertEqual([one["details"]["branch"] for one in made], ["branch2", "branch2"])
-        self.assertEqual(await self.ask("GET", "/foo/instances/"), ["w1", "w2", "w3", "w4"])
+
+        async def are_known() -> bool:
+            details = await self.instance("w2")
+            names = await self.ask("GET", "/foo/instances/")
+            return bool(names == ["w1", "w2", "w3", "w4"] and details["max_concurrency"] == 3)
+
+        await eventually(are_known, 10.0)
         with self.assertRaises(NoSuchApp):
             await actors.throw("Instance", "w5", "add", app="nosuch", generated="w5", wait=0.0)
         with self.assertRaises(BranchCordoned):
-            await actors.call("Branch", "branch1", "place", instance="w5", app="foo", generated="w5", wait=0.0)
+            wanted = {"instance": "w5", "app": "foo", "generated": "w5", "wait": 0.0}
+            await actors.call("Branch", "branch1", "place", **wanted)
         before = (await self.instance("w2"))["pid"]
         await actors.call("Instance", "w2", "restart")
         await self.until_replaced(before, "w2")

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.actors import Actors, Stored, verb
+from cyme.actors import UNREADABLE_SAID_EVERY, Actors, Stored, verb
 from cyme.bus.local import LocalBus, Switch
 from cyme.errors import (
     BodyTooLarge,
@@ -20,6 +20,7 @@ from cyme.errors import (
     NoReply,
     NoRoute,
     NoSuchApp,
+    OtherVersion,
     OwnerGone,
     RemoteFailure,
 )
@@ -399,11 +400,15 @@ class FailureTests(ActorsTestCase):
         self.assertEqual(len(self.flushLoggedErrors(BodyTooLarge)), 1)
 
     def test_garbage(self) -> None:
-        """A message that is none is logged, counted and dropped; the next one is served."""
-        for body in (b"", b"\xff", b"{}", b'{"v": 1}', b"[" * 10_000):
+        """Messages that are none are counted, dropped and logged once in a while; the next one is served."""
+        bodies = (b"", b"\xff", b"{}", b'{"v": 1}', b"[" * 10_000)
+        for body in bodies:
             self.successResultOf(self.second.actors.receive(body))
         self.assertEqual(self.second.actors.counts["unreadable"], 5)
-        self.assertEqual(len(self.lines(LogLevel.warn)), 5)
+        self.assertEqual(len(self.lines(LogLevel.warn)), 1)
+        self.clock.advance(UNREADABLE_SAID_EVERY)
+        self.successResultOf(self.second.actors.receive(b""))
+        self.assertIn("5 messages dropped", self.lines(LogLevel.warn)[1])
         self.assertEqual(self.answer(self.call("greet")), "hello at-b2")
 
     def test_other_version(self) -> None:
@@ -416,10 +421,11 @@ class FailureTests(ActorsTestCase):
             return to_owner(actor, name, json.dumps({**json.loads(body), "v": 7}).encode(), expires=expires)
 
         self.patch(self.first.bus, "to_owner", translate)
-        incident = self.incident(self.call("greet"))
-        (line,) = self.lines(LogLevel.warn)
-        self.assertIn("version 7", line)
-        self.assertIn(incident, line)
+        for count in (1, 2):
+            refusal = self.refusal(self.call("greet"), OtherVersion)
+            self.assertIn("'b2' speaks version 1 of the wire format, not 7", str(refusal))
+            self.assertEqual(len(self.lines(LogLevel.warn)), count)
+        self.assertIn("version 7", self.lines(LogLevel.warn)[0])
         self.assertEqual(self.second.greeter.calls, [])
 
     def test_late_answer(self) -> None:

@@ -26,13 +26,13 @@ from cyme.bus.amqp.client import Client
 from cyme.bus.amqp.connecting import Connecting
 from cyme.bus.amqp.fields import Unencodable
 from cyme.bus.amqp.publishing import Overfull, Unpublished, Unrouted
-from cyme.seldom import Seldom
 from cyme.bus.amqp.session import STEP_WITHIN, Owned, Session
 from cyme.bus.amqp.topology import EVERYBODY, routes, work_queue_of
 from cyme.bus.amqp.work import Work
 from cyme.bus.local import LIMIT
 from cyme.errors import BodyTooLarge, BusAway, CymeError, NoRoute
 from cyme.interfaces import IMessageBus
+from cyme.seldom import Seldom
 
 #: Seconds after which a start is over, whether or not the broker has answered.
 START_WITHIN = 3.0
