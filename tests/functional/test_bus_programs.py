@@ -47,7 +47,7 @@ class ProgramTests(ClusterTestCase):
             await actors.throw("Instance", name, "add", app="foo", generated=name, wait=0.0)
             for name in ("w3", "w4")
         ]
-        self.assertEqual([one["details"]["branch"] for one in made], ["branch2", "branch2"])
+        self.assertEqual([one["branch"] for one in made], ["branch2", "branch2"])
 
         async def are_known() -> bool:
             details = await self.instance("w2")
