@@ -15,7 +15,7 @@ from tests.functional.clustercase import ClusterTestCase
 from tests.support.branch import BIN
 from tests.support.ports import free_ports
 from tests.support.proxy import Proxy
-from tests.support.rabbitmq import shared_rabbitmq
+from tests.support.rabbitmq import RabbitMQ, shared_rabbitmq
 from tests.support.recorder import Recorder
 from tests.support.waiting import eventually
 
@@ -179,6 +179,41 @@ class PartitionTests(ClusterTestCase):
         self.assertEqual(len(pids), len(states))
         kinds = [event["kind"] for event in await self.ask("GET", "/foo/instances/w2/events/")]
         self.assertLessEqual(kinds.count("starting"), 2, kinds)
+
+
+class BrokerClusterTests(ClusterTestCase):
+    """The broker is a cluster of two nodes, and both branches know both."""
+
+    # Workers of both are told of the new node by being started again.
+    timeout = 240
+
+    async def setUp(self) -> None:
+        self.first_node = await deferToThread(RabbitMQ)
+        self.addCleanup(deferToThread, self.first_node.close)
+        self.second_node = await deferToThread(RabbitMQ, first=self.first_node)
+        self.addCleanup(deferToThread, self.second_node.close)
+        await super().setUp()
+
+    def branch_broker(self) -> str:
+        return f"{self.first_node.url()};{self.second_node.url()}"
+
+    def broker_of_second(self) -> str:
+        return self.branch_broker()
+
+    async def test_node_lost(self) -> None:
+        """When the node that all are connected to is killed, they go on by the other one."""
+        await self.spread("w1", "w2")
+        await deferToThread(self.first_node.kill)
+        for branch in (self.branch, self.second):
+            await branch.wait_for_line(f"the branch bus is connected to {self.second_node.url().replace(':guest@', ':***@')}")
+        for client in (self.http, self.there):
+            await self.cluster_of(client, 2)
+        made = await self.ask_there("PUT", "/foo/instances/w3/", 201, params={"wait": "60"})
+        self.assertEqual(made["state"], "running", made)
+        made = await self.ask("PUT", "/foo/instances/w4/", 201, params={"wait": "60", "branch": "branch2"})
+        self.assertEqual(made["state"], "running", made)
+        for name in ("w1", "w2"):
+            await self.until_state("running", name)
 
 
 class SeveralBrokersTests(ClusterTestCase):
