@@ -201,7 +201,10 @@ class BrokerClusterTests(ClusterTestCase):
         return self.branch_broker()
 
     async def test_node_lost(self) -> None:
-        """When the node that all are connected to is killed, they go on by the other one."""
+        """When the node that all are connected to is killed, they go on by the other one.
+
+        Queues that were on the node, and nowhere else, are away with it, and so are their workers.
+        """
         await self.spread("w1", "w2")
         await deferToThread(self.first_node.kill)
         for branch in (self.branch, self.second):
@@ -211,8 +214,14 @@ class BrokerClusterTests(ClusterTestCase):
         # The queue by which the cluster picks a branch was on the node that is down.
         await self.ask_there("PUT", "/foo/instances/w3/", 201)
         await self.ask("PUT", "/foo/instances/w4/", 201, params={"branch": "branch2"})
-        for name in ("w1", "w2", "w3", "w4"):
+        for name in ("w3", "w4"):
             await self.until_state("running", name)
+        exit = (await self.until_state("backoff", "w1"))["last_exit"]
+        self.assertIn("home node", exit["log"][0])
+        self.assertIn("the node that has the queue is down", exit["explanation"])
+        await deferToThread(self.first_node.start)
+        await self.ask("POST", "/foo/instances/w1/restart/")
+        await self.until_state("running", "w1")
 
 
 class SeveralBrokersTests(ClusterTestCase):
