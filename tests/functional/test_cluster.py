@@ -15,7 +15,7 @@ from tests.functional.clustercase import ClusterTestCase
 from tests.support.branch import BIN
 from tests.support.ports import free_ports
 from tests.support.proxy import Proxy
-from tests.support.rabbitmq import RabbitMQ, shared_rabbitmq
+from tests.support.rabbitmq import RabbitMQ, breakable_rabbitmq, shared_rabbitmq
 from tests.support.recorder import Recorder
 from tests.support.waiting import eventually
 
@@ -179,6 +179,58 @@ class PartitionTests(ClusterTestCase):
         self.assertEqual(len(pids), len(states))
         kinds = [event["kind"] for event in await self.ask("GET", "/foo/instances/w2/events/")]
         self.assertLessEqual(kinds.count("starting"), 2, kinds)
+
+
+class OutageTests(ClusterTestCase):
+    """The broker of both branches, and of their workers, goes away for a while."""
+
+    async def setUp(self) -> None:
+        self.node = await deferToThread(breakable_rabbitmq)
+        self.addCleanup(deferToThread, self.node.mend)
+        # Who is silent for two seconds is asked, and given up after two more.
+        self.url = f"{await deferToThread(self.node.new_url)}?heartbeat=2"
+        await super().setUp()
+
+    def branch_broker(self) -> str:
+        return self.url
+
+    def broker_of_second(self) -> str:
+        return self.url
+
+    async def through(self, outage: Any, end: Any) -> None:
+        """Have the broker go away while a change is under way, and come back; look at all that holds."""
+        await self.spread("w1", "w2")
+        pids = [(await self.instance(name))["pid"] for name in ("w1", "w2")]
+        self.second.process.signal(signal.SIGSTOP)
+        asked = Deferred.fromCoroutine(self.http.post("/foo/instances/w2/disable/"))
+        await self.ask("GET", "/branches/")
+        await deferToThread(outage)
+        self.second.process.signal(signal.SIGCONT)
+        answer = await asked
+        await self.cluster_of(self.http, 1)
+        await self.cluster_of(self.there, 1)
+        self.assertEqual((await self.http.post("/foo/instances/w2/restart/")).status, 503)
+        await self.ask("PUT", "/foo/queues/meanwhile/", 201)
+        await deferToThread(end)
+        for client in (self.http, self.there):
+            await self.cluster_of(client, 2)
+        await self.known_there("/foo/queues/meanwhile/")
+        # What was refused did not happen later.
+        is_enabled = (await self.instance("w2"))["is_enabled"]
+        self.assertEqual((answer.status, is_enabled), (503, True), answer.text)
+        for name, pid in zip(("w1", "w2"), pids, strict=True):
+            details = await self.until_state("running", name)
+            self.assertEqual(details["pid"], pid)
+        await self.ask("POST", "/foo/instances/w2/disable/")
+        await self.until_state("disabled", "w2")
+
+    async def test_killed(self) -> None:
+        """A broker that is killed and started again costs no worker, and a change under way an error."""
+        await self.through(self.node.kill, self.node.mend)
+
+    async def test_frozen(self) -> None:
+        """So does one that freezes."""
+        await self.through(self.node.freeze, self.node.thaw)
 
 
 class BrokerClusterTests(ClusterTestCase):
