@@ -26,7 +26,16 @@ from twisted.python.failure import Failure
 
 from cyme.asking import WHO_MOST, Asker, asked_by, asker
 from cyme.envelope import VERSION, Answer, Request, Unreadable, decode, encode, error_to
-from cyme.errors import BusAway, CymeError, NoReply, NoRoute, OtherVersion, OwnerGone, RemoteFailure
+from cyme.errors import (
+    BusAway,
+    BusLost,
+    CymeError,
+    NoReply,
+    NoRoute,
+    OtherVersion,
+    OwnerGone,
+    RemoteFailure,
+)
 from cyme.narration import Narrator
 from cyme.probing import INTERVAL, Owned, Probing
 from cyme.seldom import Seldom
@@ -108,11 +117,14 @@ class Actors:
         self._accepted: set[str] = set()
         self._expecting: dict[str, Callable[[Answer], None]] = {}
         self._waits: set[Deferred[Any]] = set()
+        # What fails the calls whose answers would come over the bus.
+        self._lost: set[Callable[[], None]] = set()
         self._probing = Probing(clock, self._probe)
         self._unreadable = Seldom(clock, UNREADABLE_SAID_EVERY)
         self._before_answers: Callable[[], Deferred[None] | None] = lambda: None
         self.counts: Counter[str] = Counter()
         self.narrator = Narrator(branch_id)
+        bus.subscribe(self._bus_changed)
 
     # -- what this branch does for others --------------------------------------------
 
@@ -213,6 +225,7 @@ class Actors:
         :param timeout: seconds.
         :raises NoRoute: at once when nobody owns it.
         :raises OwnerGone: when its branch goes away before it answers.
+        :raises BusLost: when the bus is lost before the answer comes.
         :raises NoReply: at the deadline.
         :raises CymeError: what the verb raised.
         """
@@ -234,6 +247,7 @@ class Actors:
         :param name: what the work is about; it need not exist.
         :param timeout: seconds.
         :raises NoRoute: at once when no branch accepts.
+        :raises BusLost: when the bus is lost before the answer comes.
         :raises NoReply: at the deadline.
         :raises CymeError: what the verb raised.
         """
@@ -360,18 +374,31 @@ class Actors:
             if not answered.called:
                 answered.errback(OwnerGone(request.actor, request.name or ANYONE))
 
+        def lost() -> None:
+            if not answered.called:
+                answered.errback(BusLost(request.actor, request.name or ANYONE))
+
         end_watch: Callable[[], None] = _nothing
         body = encode(request, self._bus.limit)
         self._expecting[request.id] = take
         try:
             await send(body)
+            if request.reply_to != HERE:
+                self._lost.add(lost)
             if owner is not None and not answered.called:
                 end_watch = self._probing.watch(*owner, gone)
             answer: Answer = await self._wait(answered)
         finally:
             end_watch()
+            self._lost.discard(lost)
             del self._expecting[request.id]
         return answer.result()
+
+    def _bus_changed(self, is_connected: bool) -> None:
+        """Fail what was asked over a bus that is lost: the inbox to which answers go is lost with it."""
+        if not is_connected:
+            for lost in list(self._lost):
+                lost()
 
     async def _wait(self, wait: Deferred[Any]) -> Any:
         """Wait for something that `stop` ends."""

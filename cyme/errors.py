@@ -433,6 +433,20 @@ class OwnerGone(NoReply):
         return f"{who} went away while it was asked; whether it has done it is not known"
 
 
+class BusLost(NoReply):
+    """The bus was lost before the answer came; whether what was asked is done is not known."""
+
+    def __init__(self, actor: str, name: str, seconds: float = 0.0) -> None:
+        super().__init__(actor, name, seconds)
+
+    def sentence(self) -> str:
+        actor, name, _ = self.arguments
+        return (
+            f"the bus between the branches was lost while {actor} {name!r} was asked; whether it has done it"
+            " is not known"
+        )
+
+
 class NoDump(NoReply):
     """A worker was asked for its stacks and printed none.
 

@@ -16,6 +16,7 @@ from cyme.bus.local import LocalBus, Switch
 from cyme.errors import (
     BodyTooLarge,
     BusAway,
+    BusLost,
     CymeError,
     NoReply,
     NoRoute,
@@ -232,6 +233,23 @@ class CallTests(ActorsTestCase):
         self.assertNoResult(other)
         self.first.greeter.slow.callback("hm")
         self.assertEqual(self.answer(other), "hm")
+
+    def test_bus_lost(self) -> None:
+        """Calls whose answers would come over a bus that is lost fail at once; one to an own name goes on."""
+        asked = [
+            self.first.actors.call("Greeter", "at-b2", "think", timeout=100.0),
+            self.first.actors.throw("Greeter", None, "think", timeout=100.0),
+        ]
+        own = self.first.actors.call("Greeter", "at-b1", "think", timeout=100.0)
+        self.turn()
+        self.first.bus.stop()
+        for one in asked:
+            error = self.failureResultOf(one, BusLost).value
+            self.assertIn("is not known", str(error))
+        self.assertNoResult(own)
+        for branch in (self.first, self.second):
+            branch.greeter.slow.callback("hm")
+        self.assertEqual(self.answer(own), "hm")
 
     def test_unknown_news(self) -> None:
         """What is told to all and nobody here listens to is passed over."""
