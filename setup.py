@@ -85,6 +85,7 @@ setup(
         "console_scripts": [
             "cyme-branch = cyme.cli:cyme_branch",
             "cyme-list-branches = cyme.cli:cyme_list_branches",
+            "cyme-token = cyme.cli:cyme_token",
         ]
     },
     zip_safe=False,

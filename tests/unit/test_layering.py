@@ -14,9 +14,10 @@ COMMON = frozenset({"declarations", "errors", "interfaces", "naming"})
 
 #: Module (or package, with all in it) of `cyme` -> which others it may import, beside `COMMON`.
 MAY_IMPORT: dict[str, frozenset[str]] = {
+    "access": frozenset(),
     "actors": frozenset({"asking", "envelope", "narration", "probing", "seldom"}),
     "addresses": frozenset(),
-    "api": frozenset({"asking", "queued", "targets"}),
+    "api": frozenset({"access", "addresses", "asking", "narration", "queued", "seldom", "targets"}),
     "asking": frozenset(),
     "branch": frozenset({"addresses", "broker_choice", "embedded", "readers", "rootfolder", "settings"})
     | {"systemd", "vitals"},
@@ -24,7 +25,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "brokers": frozenset(),
     "bus": frozenset({"brokers", "seldom"}),
     "catalogue": frozenset({"asking", "faults"}),
-    "cli": frozenset({"brokers", "bus", "listing", "options", "readers", "rootfolder", "settings", "tap"}),
+    "cli": frozenset(
+        {"access", "brokers", "bus", "listing", "options", "readers", "rootfolder", "settings", "tap"}
+    ),
     "controller": frozenset(
         {"actors", "asking", "brokers", "membership", "narration", "planning", "queued", "targets", "taskids"}
     ),
