@@ -35,6 +35,7 @@ from cyme.errors import (
     OtherVersion,
     OwnerGone,
     RemoteFailure,
+    Unconfirmed,
 )
 from cyme.narration import Narrator
 from cyme.probing import INTERVAL, Owned, Probing
@@ -382,7 +383,10 @@ class Actors:
         body = encode(request, self._bus.limit)
         self._expecting[request.id] = take
         try:
-            await send(body)
+            try:
+                await send(body)
+            except Unconfirmed:
+                raise BusLost(request.actor, request.name or ANYONE) from None
             if request.reply_to != HERE:
                 self._lost.add(lost)
             if owner is not None and not answered.called:

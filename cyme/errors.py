@@ -339,6 +339,13 @@ class BusAway(Away):
         return "the bus between the branches can't be reached now"
 
 
+class Unconfirmed(BusAway):
+    """The bus was lost, or silent, before it said that it has a message."""
+
+    def sentence(self) -> str:
+        return "the bus between the branches was lost; whether it took a message is not known"
+
+
 class NoRoute(Away):
     """Nobody on the bus owns the name that a message was for."""
 

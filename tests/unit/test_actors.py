@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -24,6 +24,7 @@ from cyme.errors import (
     OtherVersion,
     OwnerGone,
     RemoteFailure,
+    Unconfirmed,
 )
 from cyme.narration import WORDS_MOST, redacted, shortened
 from cyme.probing import INTERVAL
@@ -250,6 +251,12 @@ class CallTests(ActorsTestCase):
         for branch in (self.first, self.second):
             branch.greeter.slow.callback("hm")
         self.assertEqual(self.answer(own), "hm")
+
+    def test_unconfirmed(self) -> None:
+        """A call whose message was sent, and not confirmed, may be done or not, and says so."""
+        self.patch(self.first.bus, "to_owner", lambda *_, **__: fail(Unconfirmed()))
+        error = self.failureResultOf(self.first.actors.call("Greeter", "at-b2", "greet"), BusLost).value
+        self.assertIn("is not known", str(error))
 
     def test_unknown_news(self) -> None:
         """What is told to all and nobody here listens to is passed over."""
