@@ -15,7 +15,7 @@ OUTAGE ?= 10
 PIP = env -u PYTHONPATH $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit chaos rabbitmq postgresql clean
+.PHONY: help run test lint unit chaos rabbitmq postgresql audit clean
 
 help:
 	@echo "make run     start a branch; options in ARGS, e.g. make run ARGS='-D instances --http 127.0.0.1:8001'"
@@ -23,6 +23,7 @@ help:
 	@echo "make unit    only the tests that need no broker and no process"
 	@echo "make chaos   kill and freeze workers, branch and broker at random under load, for SECONDS"
 	@echo "make lint    ruff and mypy"
+	@echo "make audit   look for known vulnerabilities in what is installed (needs the network)"
 	@echo "make clean   remove what these made, $(VENV) included; keeps what branches stored"
 	@echo
 	@echo "PYTHON=...   the Python to use, 3.10 or later (now: $(PYTHON))"
@@ -49,6 +50,11 @@ lint: $(VENV)/.installed-for-tests
 	$(VENV)/bin/ruff check .
 	@echo "== mypy"
 	$(VENV)/bin/mypy
+
+audit: $(VENV)/.installed-for-tests
+	@$(PIP) install -q pip-audit && $(PIP) freeze --exclude-editable \
+	    | $(VENV)/bin/pip-audit --strict --no-deps --disable-pip -r /dev/stdin || { \
+	    echo "there are findings above, or the database of vulnerabilities could not be asked" >&2; exit 1; }
 
 # The functional tests start private servers; the services that packages may start are not used.
 INSTALL = sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update -q && \
