@@ -15,11 +15,11 @@ OUTAGE ?= 10
 PIP = env -u PYTHONPATH $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit chaos rabbitmq postgresql audit clean
+.PHONY: help run test lint unit chaos rabbitmq postgresql promtool audit clean
 
 help:
 	@echo "make run     start a branch; options in ARGS, e.g. make run ARGS='-D instances --http 127.0.0.1:8001'"
-	@echo "make test    everything that is checked: lint and all tests (installs RabbitMQ and PostgreSQL if there are none)"
+	@echo "make test    everything that is checked: lint and all tests (installs what it needs from Debian's packages)"
 	@echo "make unit    only the tests that need no broker and no process"
 	@echo "make chaos   kill and freeze workers, branch and broker at random under load, for SECONDS"
 	@echo "make lint    ruff and mypy"
@@ -35,7 +35,7 @@ help:
 run: $(VENV)/.installed
 	exec $(VENV)/bin/twistd -n --pidfile= cyme $(ARGS)
 
-test: lint rabbitmq postgresql
+test: lint rabbitmq postgresql promtool
 	@echo "== trial"
 	$(VENV)/bin/trial --jobs=$(JOBS) --reporter=bwverbose $(TESTS)
 
@@ -68,6 +68,11 @@ rabbitmq:
 postgresql:
 	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
 	    echo "== installing postgresql"; $(INSTALL) postgresql; \
+	fi
+
+promtool:
+	@if ! command -v promtool >/dev/null; then \
+	    echo "== installing promtool"; $(INSTALL) prometheus; \
 	fi
 
 $(VENV)/bin/python:

@@ -24,6 +24,7 @@ INSTALL_REQUIRES = [
     "celery >= 5.7",
     "klein >= 24.8",
     "kombu[redis] >= 5.7",  # `cyme.remote` speaks to workers over the same kinds of queues as this
+    "prometheus_client >= 0.20",
     "sqlalchemy >= 2.0.31",
     "twisted[tls] >= 25.5",  # the first that leaves forms in request bodies to us
     "txamqp >= 0.8.2",

@@ -87,6 +87,7 @@ class Parts:
     :ivar rolling: carries rolling restarts and drains out, once workers are supervised.
     :ivar stall_watch: runs while everything is up; a start and a stop may hold things up.
     :ivar in_flight: fires when no HTTP request is being answered.
+    :ivar away: what is away beside the broker -> what is wrong with it.
     """
 
     store: IStore
@@ -103,6 +104,7 @@ class Parts:
     site: IProtocolFactory
     stall_watch: IService
     in_flight: Callable[[], Deferred[None]]
+    away: Callable[[], Mapping[str, str]] = dict
 
 
 @frozen
@@ -189,9 +191,12 @@ class Branch(Service):
         """What keeps this branch from doing all of its work; empty when nothing does."""
         if self._state:
             return {"branch": self._state}
-        if self._parts is not None and self._parts.remote.reachable(self._broker) is False:
-            return {"broker": f"{self._redacted(self._broker)} can't be reached"}
-        return {}
+        if self._parts is None:
+            return {}
+        away = dict(self._parts.away())
+        if self._parts.remote.reachable(self._broker) is False:
+            away["broker"] = f"{self._redacted(self._broker)} can't be reached"
+        return away
 
     # -- start, see Note [Two halves of a start] -----------------------------------
 

@@ -66,10 +66,12 @@ MOST_COMPLAINTS = 1000
 class _Differing:
     """A branch whose catalogue differs.
 
+    :ivar since: when that was heard first.
     :ivar not_before: when the next exchange may be.
     :ivar pause: seconds until the one after that, if nothing comes of it.
     """
 
+    since: float
     not_before: float
     pause: float
 
@@ -206,7 +208,7 @@ class Replication:
         differing = self._differing.get(branch)
         if differing is None:
             # What is on its way to one of the two explains most differences.
-            differing = self._differing[branch] = _Differing(now if is_new else now + beat / 2, beat)
+            differing = self._differing[branch] = _Differing(now, now if is_new else now + beat / 2, beat)
         if now >= differing.not_before and self._exchange is None:
             self._exchange = Deferred.fromCoroutine(self._fetch(branch, differing))
             self._exchange.addBoth(self._ended, branch)
@@ -219,6 +221,11 @@ class Replication:
             return idle
         self._waiting_for_idle.append(idle)
         return idle.addTimeout(within, self._clock, onTimeoutCancel=lambda _result, _seconds: None)
+
+    def lag(self) -> float:
+        """Seconds for which the catalogue of some live branch has differed; 0 when none does."""
+        now = self._clock.seconds()
+        return max((now - differing.since for differing in self._differing.values()), default=0.0)
 
     def left(self, branch: str) -> None:
         """Forget a branch that is away."""

@@ -142,6 +142,7 @@ class SQLStore:
     :param reactor: runs the callbacks of what the database's thread answers.
     :param url: an SQLAlchemy URL.
     :param branch_id: whose database it is; others may use it too, see Note [Branches that share].
+    :ivar problem: why it could not be used last, None when it could.
     """
 
     _log = Logger()
@@ -150,6 +151,7 @@ class SQLStore:
         self._reactor = reactor
         self._url = url
         self._branch_id = branch_id
+        self.problem: str | None = None
         self._engine: Engine | None = None
         self._pulse = Pulse()
         self._shrinking = False
@@ -256,6 +258,12 @@ class SQLStore:
 
     # -- inside -----------------------------------------------------------------------
 
+    def _heed(self, result: Any) -> Any:
+        """Remember how the last transaction ended."""
+        is_away = isinstance(result, Failure) and result.check(DatabaseAway)
+        self.problem = str(result.value) if is_away else None
+        return result
+
     def _shrink(self) -> None:
         """Give back to the disk what is free, in small steps, between which others have their turns."""
         engine = self._engine
@@ -312,7 +320,7 @@ class SQLStore:
                 raise
 
         done = deferToThreadPool(self._reactor, self._pool, thd_run)
-        return self._pulse.during(done.addErrback(_as_away))
+        return self._pulse.during(done.addErrback(_as_away).addBoth(self._heed))
 
 
 def _in_transaction(engine: Engine, thd: Callable[..., T], *arguments: Any) -> T:

@@ -151,6 +151,10 @@ def _assemble(
     from cyme.gateway.service import Gateway
     from cyme.inflight import InFlight
     from cyme.membership import Membership
+    from cyme.metrics.facts import Facts
+    from cyme.metrics.measures import Measures
+    from cyme.metrics.restarts import Restarts
+    from cyme.metrics.scraping import Scraper
     from cyme.planning import Policy
     from cyme.presence import Identity, Presence
     from cyme.remote import RemoteControl
@@ -166,6 +170,8 @@ def _assemble(
     catalogue = Catalogue(reactor, store, branch_id)
     events = Events(reactor, store, branch_id)
     threads = Threads(reactor)
+    measures, restarts = Measures(), Restarts()
+    events.subscribe(restarts.written)
     workers = Workers(
         reactor,
         launcher,
@@ -193,6 +199,7 @@ def _assemble(
         policy=policy,
         jitter=random.random,
         oom_kills=OomKills().count,
+        passed=measures.passed,
     )
     gateway = Gateway(
         reactor,
@@ -225,7 +232,7 @@ def _assemble(
     )
     # Twice the time that a worker may take to stop and to start.
     restart_timeout = 2 * (settings.warm_timeout + policy.start_timeout)
-    bus = _make_bus(reactor, broker, branch_id)
+    bus = _make_bus(reactor, broker, branch_id, measures.confirmed)
     actors = Actors(reactor, bus, branch_id, lambda: membership.members())
     replication = Replication(reactor, catalogue, actors, branch_id)
     membership = Membership(
@@ -262,6 +269,29 @@ def _assemble(
     background = MultiService()
     for service in (controller.rolling, controller.moving, controller.evacuating):
         service.setServiceParent(background)
+    facts = Facts(
+        branch_id=branch_id,
+        version=__version__,
+        catalogue=catalogue,
+        remote=remote,
+        presence=membership,
+        bus=bus,
+        default_broker=lambda: broker,
+        redacted=redacted,
+        queues=dict,
+        lag=replication.lag,
+        database_problem=lambda: store.problem,
+    )
+    scraper = Scraper(
+        clock=reactor,
+        catalogue=catalogue,
+        supervisor=supervisor,
+        branch_id=branch_id,
+        measures=measures,
+        restarts=restarts,
+        known=facts.known,
+        in_thread=threads.run,
+    )
     site = make_site(
         reactor,
         controller,
@@ -270,6 +300,8 @@ def _assemble(
         readiness=readiness,
         tokens=token_file,
         open_metrics=settings.open_metrics,
+        scrape=scraper.text,
+        answered=measures.answered,
         limits=Limits(
             request_body=settings.max_request_body,
             request_rate=settings.request_rate,
@@ -295,10 +327,13 @@ def _assemble(
         site=site,
         stall_watch=_stall_watch(reactor, settings.stall_limit),
         in_flight=in_flight.none,
+        away=facts.away,
     )
 
 
-def _make_bus(reactor: Any, broker: str, branch_id: str) -> AMQPBus | LocalBus:
+def _make_bus(
+    reactor: Any, broker: str, branch_id: str, confirmed: Callable[[float], None]
+) -> AMQPBus | LocalBus:
     """The bus to the branches on the same broker, where it speaks AMQP; elsewhere a branch is alone.
 
     :raises CannotStart: when the broker's URL has arguments that the bus can't read.
@@ -311,9 +346,11 @@ def _make_bus(reactor: Any, broker: str, branch_id: str) -> AMQPBus | LocalBus:
 
     policy = backoffPolicy(initialDelay=0.5, maxDelay=10.0, jitter=random.random)
     try:
-        return AMQPBus(reactor, broker, name=f"Cyme branch {branch_id}", retry_policy=policy)
+        bus = AMQPBus(reactor, broker, name=f"Cyme branch {branch_id}", retry_policy=policy)
     except InvalidParameter as problem:
         raise CannotStart(f"--broker {redacted(broker)}: {problem}") from None
+    bus.confirmed = confirmed
+    return bus
 
 
 def _stall_watch(reactor: Any, limit: float) -> IService:

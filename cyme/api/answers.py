@@ -14,6 +14,7 @@ from twisted.web.server import Request
 
 _JSON = [b"application/json"]
 _TEXT = [b"text/plain; charset=utf-8"]
+_METRICS = [b"text/plain; version=0.0.4; charset=utf-8"]
 _OK = b'{"ok": "ok"}\n'
 
 #: The verdicts with which a load balancer need not look elsewhere.
@@ -36,6 +37,11 @@ def _answer(request: Request, status: int, body: bytes, content_type: list[bytes
 
 def _json(request: Request, status: int, value: Any) -> bytes:
     return _answer(request, status, _encode(value).encode("ascii") + b"\n")
+
+
+def metrics(request: Request, text: bytes) -> bytes:
+    """200 with metrics in the text format of Prometheus."""
+    return _answer(request, 200, text, _METRICS)
 
 
 def document(request: Request, value: Mapping[str, Any]) -> bytes:

@@ -28,6 +28,8 @@ from cyme.asking import asked_by
 from cyme.errors import InvalidParameter
 from cyme.interfaces import IController
 
+#: What stands for all of its paths.
+ROUTE = "/<app>/queue/<queue>/<url>"
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT")
 
 #: How much of a form the answer repeats: bytes, and fields.

@@ -192,7 +192,8 @@ def _endpoint(
             return outcome.addCallback(lambda value: tell(request, value))
         return tell(request, result)
 
-    def admitted(request: Request, names: dict[str, str]) -> dict[str, str]:
+    def admitted(request: Any, names: dict[str, str]) -> dict[str, str]:
+        request.route = route.paths[0]
         principal = principal_of(request)
         return names if principal is ANYBODY else admit(principal, route, names)
 
@@ -227,6 +228,7 @@ def _following(
         if not wants_stream(request):
             return listed(request, **names)
         names = admit(principal_of(request), route, names)
+        request.route = route.paths[0]  # type: ignore[attr-defined]
         return streams.answer(request, partial(follow, controller, **names), reader.query(request))
 
     return answer

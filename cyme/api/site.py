@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
 
 from attrs import frozen
 from klein import Klein
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,11 +20,12 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from cyme.access import ANYBODY, Principal
-from cyme.api import apps, branches, events, health, instances, queues, rollouts, tasks
+from cyme.api import apps, branches, events, health, instances, metrics, queues, rollouts, tasks
 from cyme.api.access import PASSER_BY, Access, HasTokens
 from cyme.api.channel import BoundedChannel, Connections
 from cyme.api.guard import Guard
 from cyme.api.problems import Unauthenticated, answer_problem, document
+from cyme.api.queueing import ROUTE as QUEUEING
 from cyme.api.queueing import Queueing
 from cyme.api.routing import Route, make_app, roots_of
 from cyme.api.streams import Streams
@@ -50,6 +52,10 @@ _NOSNIFF = [b"nosniff"]
 _NO_STORE = [b"no-store"]
 
 
+#: Called with the route, method and status of each request, and the seconds that it took.
+Answered = Callable[[str | None, str, int, float], None]
+
+
 @frozen(kw_only=True)
 class Limits:
     """What a client may take.
@@ -74,6 +80,8 @@ class BoundedRequest(Request):
     began = 0.0
     #: Who sends it.
     principal: Principal = ANYBODY
+    #: The path of what serves it, as it is declared; None where nothing does.
+    route: str | None = None
 
     _received = 0
     _refused = False
@@ -172,6 +180,7 @@ class Front(Resource):
             return NOT_DONE_YET
         self._guard.mark(request)
         if prefix is not None:
+            request.route = QUEUEING
             return self._queueing.render(request)
         return self._routes.render(request)
 
@@ -206,6 +215,7 @@ class ApiSite(Site):
         resource: Resource,
         streams: Streams,
         connections: Connections,
+        answered: Answered,
         *,
         max_request_body: int,
     ) -> None:
@@ -213,6 +223,7 @@ class ApiSite(Site):
         self.max_request_body = max_request_body
         self._streams = streams
         self._connections = connections
+        self._answered = answered
         self._full = Seldom(reactor, FULL_SAID_EVERY)
 
     def buildProtocol(self, addr: IAddress) -> BoundedChannel | None:  # type: ignore[override]
@@ -237,13 +248,15 @@ class ApiSite(Site):
         return [b"http/1.1"]
 
     def log(self, request: http.Request) -> None:
-        began = getattr(request, "began", 0.0)
+        seconds = self.reactor.seconds() - getattr(request, "began", 0.0)
+        method = request.method.decode("latin-1")
+        self._answered(getattr(request, "route", None), method, request.code, seconds)
         self._log.debug(
             "{method} {path} {status} in {milliseconds:.1f} ms",
-            method=request.method.decode("latin-1"),
+            method=method,
             path=request.path.decode("latin-1"),
             status=request.code,
-            milliseconds=(self.reactor.seconds() - began) * 1000,
+            milliseconds=seconds * 1000,
         )
 
     def log_refusal(self, error: CymeError) -> None:
@@ -251,10 +264,16 @@ class ApiSite(Site):
         self._log.debug("refused: {why}", why=str(error))
 
 
-def all_routes(readiness: health.Readiness) -> tuple[Route, ...]:
-    """Every operation of the API."""
+def all_routes(
+    readiness: health.Readiness, scrape: Callable[[], Deferred[bytes]] = lambda: succeed(b"")
+) -> tuple[Route, ...]:
+    """Every operation of the API.
+
+    :param scrape: fires with the text of the metrics.
+    """
     return (
         *health.routes(readiness),
+        *metrics.routes(scrape),
         *branches.ROUTES,
         *events.ROUTES,
         *apps.ROUTES,
@@ -275,6 +294,8 @@ def make_site(
     tokens: HasTokens,
     limits: Limits,
     open_metrics: bool = False,
+    scrape: Callable[[], Deferred[bytes]] = lambda: succeed(b""),
+    answered: Answered = lambda route, method, status, seconds: None,
 ) -> ApiSite:
     """Build the site that serves the API of a branch.
 
@@ -282,12 +303,14 @@ def make_site(
     :param check_host: see `Guard`; for a branch that listens on loopback alone.
     :param readiness: see `cyme.api.health`.
     :param tokens: see `Access`; `open_metrics` likewise.
+    :param scrape: fires with the text of the metrics.
+    :param answered: hears of each request that was answered.
     """
     access = Access(reactor, tokens, rate=limits.request_rate, open_metrics=open_metrics)
     connections = Connections(reactor, limits.connections, limits.connections_of_one)
     guard = Guard(allowed_origins=allowed_origins, check_host=check_host)
     streams = Streams(reactor)
-    routes = all_routes(readiness)
+    routes = all_routes(readiness, scrape)
     app = make_app(routes, controller, guard, streams)
     front = Front(reactor, app, guard, access, Queueing(controller, guard, roots_of(routes)))
-    return ApiSite(reactor, front, streams, connections, max_request_body=limits.request_body)
+    return ApiSite(reactor, front, streams, connections, answered, max_request_body=limits.request_body)

@@ -83,6 +83,8 @@ class LocalBus:
         self._delivered = 0
         self._delivery: IDelayedCall | None = None
         self._subscribers: list[Callable[[bool], None]] = []
+        # Nothing here is sent to a broker that could lose it.
+        self.counts: Mapping[str, int] = {}
         self.limit = LIMIT
         self.inbox = ""
 

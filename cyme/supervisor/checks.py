@@ -48,6 +48,7 @@ class Checks:
     """Finds out how things are and says which instances to look at.
 
     :param look_at: called with the names of instances that are to be looked at.
+    :param passed: called with the seconds that each full check took, for the metrics.
     """
 
     _log = Logger()
@@ -64,7 +65,9 @@ class Checks:
         *,
         policy: Policy,
         look_at: Callable[[Iterable[str]], None],
+        passed: Callable[[float], None],
     ) -> None:
+        self._passed = passed
         self._clock = clock
         self._catalogue = catalogue
         self._workers = workers
@@ -187,8 +190,10 @@ class Checks:
         return self._pulse.signs("the supervisor's full check")
 
     async def _examine(self) -> None:
+        begun = self._clock.seconds()
         with self._pulse.busy():
             await self._examine_parts()
+        self._passed(self._clock.seconds() - begun)
 
     async def _examine_parts(self) -> None:
         await self._read_up()

@@ -85,6 +85,7 @@ class Supervisor(Service):
     :param interval: seconds between two full checks.
     :param jitter: gives numbers from 0 to 1, for back-off.
     :param defaults: asked at each look, because the default broker may be chosen late.
+    :param passed: called with the seconds that each full check took.
     :param oom_kills: how often the kernel has killed for want of memory, None if that is not known.
     """
 
@@ -104,6 +105,7 @@ class Supervisor(Service):
         policy: Policy,
         jitter: Callable[[], float],
         oom_kills: Callable[[], int | None] = lambda: None,
+        passed: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._clock = clock
         self._catalogue = catalogue
@@ -127,6 +129,7 @@ class Supervisor(Service):
             self._delays,
             policy=policy,
             look_at=self.wake,
+            passed=passed,
         )
         self._enquiries = Enquiries(
             clock, catalogue, workers, remote, self._world, self._checks, policy=policy

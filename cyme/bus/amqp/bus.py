@@ -64,6 +64,7 @@ class AMQPBus:
     :param name: what the broker shows its operators for this connection.
     :param retry_policy: number of failures in a row -> seconds until the next attempt.
     :ivar counts: what became of messages, for the metrics.
+    :ivar confirmed: called with the seconds until a message was confirmed, for the metrics.
     :raises InvalidParameter: when the URL can't be read.
     """
 
@@ -86,6 +87,7 @@ class AMQPBus:
         self._handling = 0
         self._dropped = Seldom(reactor, DROPPED_SAID_EVERY)
         self.counts: Counter[str] = Counter()
+        self.confirmed: Callable[[float], None] = _nothing
         self.limit = LIMIT
         self.inbox = _new_inbox()
 
@@ -230,8 +232,12 @@ class AMQPBus:
                 return Failure(BusAway())
             return failure
 
+        def confirmed(_: None) -> None:
+            self.confirmed(self._reactor.seconds() - begun)
+
         self.counts["sent"] += 1
-        return sending.addErrback(translated)
+        begun = self._reactor.seconds()
+        return sending.addCallback(confirmed).addErrback(translated)
 
     async def _to_any(self, actor: str, body: bytes, expires: float) -> None:
         """See Note [Who would take it] in `work`."""
@@ -358,6 +364,10 @@ class AMQPBus:
                 changed(connected)
             except Exception:
                 self._log.failure("a subscriber to the bus failed")
+
+
+def _nothing(_: float) -> None:
+    """Nobody wants to know."""
 
 
 def _new_inbox() -> str:
