@@ -20,8 +20,12 @@ SECONDS_MOST = 1e8
 #: The branch's own files lie beside the folders of instances: branch.db, branch.lock and so on.
 BRANCH_FILES = "branch."
 
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}=[A-Za-z0-9._:/-]{1,63}")
+#: What `is_plain_name` and `is_label` say, as regular expressions.
+PLAIN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+LABEL = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}=[A-Za-z0-9._:/-]{1,63}"
+
+_PLAIN = re.compile(PLAIN, re.ASCII)
+_LABEL = re.compile(LABEL)
 
 
 def is_plain_name(name: str) -> bool:

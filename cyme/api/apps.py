@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyme.api import answers
+from cyme.api import answers, schemas
 from cyme.api.parameters import Parameter, Seconds, Size, Text, Whole
 from cyme.api.routing import DELETE, READ, WRITE, Route
 from cyme.naming import MEMORY_MOST, SECONDS_MOST
@@ -69,6 +69,7 @@ ROUTES = (
         methods=WRITE,
         summary="create an app with a generated name",
         parameters=START_PARAMETERS,
+        shape=schemas.APP,
         verb=lambda controller, **given: controller.apps.add(None, **given),
         answer=answers.added,
         scheduled=answers.scheduled_addition,
@@ -78,6 +79,7 @@ ROUTES = (
         paths=("/<app>/",),
         methods=READ,
         summary="the configuration of an app",
+        shape=schemas.APP,
         verb=lambda controller, app: controller.apps.get(app),
         answer=answers.document,
         answers=((200, "the app"),),
@@ -88,6 +90,7 @@ ROUTES = (
         methods=WRITE,
         summary="create an app, or change its configuration",
         parameters=START_PARAMETERS,
+        shape=schemas.APP,
         verb=lambda controller, app, **given: controller.apps.add(app, **given),
         answer=answers.added,
         scheduled=answers.scheduled_addition,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cyme.api import answers
+from cyme.api import answers, schemas
 from cyme.api.routing import READ, WRITE, Answer, Route
 
 
@@ -38,6 +38,7 @@ ROUTES = (
         paths=("/branches/<branch>/",),
         methods=READ,
         summary="a branch: where it is and how it is",
+        shape=schemas.BRANCH,
         verb=lambda controller, branch: controller.branches.get(branch),
         answer=answers.document,
         answers=((200, "the branch"),),

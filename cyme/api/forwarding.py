@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.web.http_headers import Headers
@@ -45,6 +46,10 @@ class _Id:
     """An id of the caller's choice."""
 
     takes = "1 to 255 printable characters of ASCII"
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"}
 
     def from_text(self, text: str) -> str:
         if not re.fullmatch(r"[\x21-\x7e]{1,255}", text):

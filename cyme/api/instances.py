@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cyme.access import Scope
-from cyme.api import answers
+from cyme.api import answers, schemas
 from cyme.api.apps import START_PARAMETERS
 from cyme.api.parameters import Flag, Labels, Names, OneOf, Parameter, Seconds, Text, Whole
 from cyme.api.routing import DELETE, READ, WRITE, Route
@@ -109,6 +109,7 @@ ROUTES = (
         methods=WRITE,
         summary="create an instance with a generated name",
         parameters=INSTANCE_PARAMETERS,
+        shape=schemas.INSTANCE,
         verb=lambda controller, app, **given: controller.instances.add(app, None, **given),
         answer=answers.added,
         scheduled=answers.scheduled_addition,
@@ -119,6 +120,7 @@ ROUTES = (
         paths=_anywhere(),
         methods=READ,
         summary="an instance: how it is declared and how it is",
+        shape=schemas.INSTANCE,
         verb=lambda controller, name, app=None: controller.instances.get(app, name),
         answer=answers.document,
         answers=((200, "the instance"),),
@@ -129,6 +131,7 @@ ROUTES = (
         methods=WRITE,
         summary="create an instance, or change it",
         parameters=INSTANCE_PARAMETERS,
+        shape=schemas.INSTANCE,
         verb=lambda controller, app, name, **given: controller.instances.add(app, name, **given),
         answer=answers.added,
         scheduled=answers.scheduled_addition,
@@ -188,6 +191,7 @@ ROUTES = (
         paths=_anywhere("autoscale/"),
         methods=READ,
         summary="the bounds of the pool",
+        shape=schemas.AUTOSCALE,
         verb=lambda controller, name, app=None: controller.instances.autoscale(app, name),
         answer=answers.document,
         answers=((200, "max and min"),),
@@ -199,6 +203,7 @@ ROUTES = (
         summary="change the bounds of the pool; what is not given stays",
         parameters=AUTOSCALE_PARAMETERS,
         scope=Scope.OPERATE,
+        shape=schemas.AUTOSCALE,
         verb=lambda controller, name, app=None, **given: controller.instances.set_autoscale(
             app, name, **given
         ),
@@ -239,6 +244,7 @@ ROUTES = (
         paths=_anywhere("queues/"),
         methods=READ,
         summary="the queues that the worker consumes from now, each with its declaration",
+        shape=schemas.CONSUMERS,
         verb=lambda controller, name, app=None: controller.instances.consumers(app, name),
         answer=answers.document,
         answers=((200, "the queues by name"),),

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.web.server import Request
 
 from cyme.api import jsontext
 from cyme.api.bodies import body_fields, query_fields
 from cyme.errors import InvalidParameter
-from cyme.naming import is_label
+from cyme.naming import LABEL, is_label
 
 #: How much of a parameter's name an error repeats, in characters.
 QUOTED = 64
@@ -32,6 +32,10 @@ class Kind(Protocol):
     @property
     def takes(self) -> str:
         """What a value must be, as the end of the sentence "takes …"."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """The same as a JSON schema, of the value in JSON."""
 
     def from_text(self, text: str) -> Any:
         """Read a value of a query or a form.
@@ -60,6 +64,10 @@ class Text:
     def takes(self) -> str:
         return f"text of at most {self.most} characters, without NUL"
 
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "string", "maxLength": self.most, "pattern": r"^[^\x00\uD800-\uDFFF]*$"}
+
     def from_text(self, text: str) -> str:
         if len(text) > self.most or jsontext.FORBIDDEN.search(text):
             raise ValueError
@@ -81,6 +89,10 @@ class Whole:
     @property
     def takes(self) -> str:
         return f"a whole number from {self.least} to {self.most}"
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
     def from_text(self, text: str) -> int:
         # Not `int` alone: it also takes white space, underscores and digits of other scripts.
@@ -104,8 +116,13 @@ class Seconds:
     def takes(self) -> str:
         return f"a number of seconds from 0 to {self.most:g}"
 
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "number", "minimum": 0, "maximum": self.most}
+
     def from_text(self, text: str) -> float:
-        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        # Not `float` alone: it also takes white space, underscores, and words such as "nan".
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", text):
             raise ValueError
         return self.from_json(float(text))
 
@@ -120,6 +137,12 @@ class Size:
     """A number of bytes up to `most`, as `1048576`, `300M` or `1.5G`: units of 1024, in any case."""
 
     most: int
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        number = r"^([0-9]{1,18}|[0-9]{1,18}(\.[0-9]{1,9})?[kKmMgGtT])?$"
+        text = {"type": "string", "pattern": number}
+        return {"anyOf": [{"type": "integer", "minimum": 0, "maximum": self.most}, text]}
 
     @property
     def takes(self) -> str:
@@ -146,6 +169,7 @@ class Flag:
     """Yes or no."""
 
     takes = "one of true, false, 1, 0, yes, no"
+    schema: Mapping[str, Any] = field(init=False, default={"type": "boolean"})
 
     def from_text(self, text: str) -> bool:
         word = text.lower()
@@ -171,6 +195,12 @@ class Names:
     def takes(self) -> str:
         return f"at most {self.most} names, separated by commas or as a JSON list"
 
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        # A comma, or white space around it, would make other names of it in a query.
+        name = {"type": "string", "pattern": r"^[^\x00-\x20,\uD800-\uDFFF]+$"}
+        return {"type": "array", "items": name, "maxItems": self.most}
+
     def from_text(self, text: str) -> list[str]:
         return self.from_json([name.strip() for name in text.split(",")])
 
@@ -192,6 +222,10 @@ class OneOf:
     def takes(self) -> str:
         return f"one of {', '.join(self.words)}"
 
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"type": "string", "enum": list(self.words)}
+
     def from_text(self, text: str) -> str:
         return self.from_json(text)
 
@@ -211,6 +245,11 @@ class Labels:
     def takes(self) -> str:
         return f"NAME=VALUE, such as gpu=yes; at most {self.most}, separated by commas or as a JSON list"
 
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        label = {"type": "string", "pattern": f"^(?:{LABEL})$"}
+        return {"type": "array", "items": label, "maxItems": self.most}
+
     def from_text(self, text: str) -> list[str]:
         return self.from_json([label.strip() for label in text.split(",")])
 
@@ -225,6 +264,7 @@ class Object:
     """A JSON object; in a query or a form it is given as its JSON text."""
 
     takes = f"a JSON object, at most {jsontext.MOST_DEPTH} levels deep, no key twice"
+    schema: Mapping[str, Any] = field(init=False, default={"type": "object"})
 
     def from_text(self, text: str) -> dict[str, Any]:
         return self.from_json(jsontext.loads(text))

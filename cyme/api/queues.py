@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cyme.access import Scope
-from cyme.api import answers
+from cyme.api import answers, schemas
 from cyme.api.parameters import Object, Parameter, Text
 from cyme.api.routing import DELETE, READ, WRITE, Route
 
@@ -35,6 +35,7 @@ ROUTES = (
         paths=("/<app>/queues/<queue>/",),
         methods=READ,
         summary="a queue declaration, and how many messages and consumers its broker counts",
+        shape=schemas.QUEUE,
         verb=lambda controller, app, queue: controller.queues.inspect(app, queue),
         answer=answers.document,
         answers=((200, "the declaration; null for what its broker can't count"),),
@@ -45,6 +46,7 @@ ROUTES = (
         methods=WRITE,
         summary="declare a queue, or change its declaration",
         parameters=DECLARATION_PARAMETERS,
+        shape=schemas.QUEUE,
         verb=lambda controller, app, queue, **given: controller.queues.add(app, queue, **given),
         answer=answers.added,
         scheduled=answers.scheduled_addition,

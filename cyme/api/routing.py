@@ -26,6 +26,7 @@ from cyme.api.access import admit, asker_of, principal_of
 from cyme.api.guard import Guard
 from cyme.api.parameters import Parameter, Reader
 from cyme.api.problems import MethodRefused, NoSuchRoute, answer_problem, status_of
+from cyme.api.schemas import Schema
 from cyme.api.streams import Streams, wants_stream
 from cyme.asking import asked_by
 from cyme.errors import CannotBeAsynchronous
@@ -63,6 +64,7 @@ class Route:
     :ivar scope: what it needs, where that is not `READ` to look and `ADMIN` to change something.
     :ivar is_common: whether it is also for those whose token is for one app, though it is about none.
     :ivar narrows: whether its verb takes an optional `app`, to which such a token narrows it.
+    :ivar shape: of the answer, as a JSON schema; None where the way to answer says it.
     :ivar passes_on: whether the answer is what somebody's program said, passed on as it is; in others
         passwords are hidden from those who may not set them.
     """
@@ -84,6 +86,7 @@ class Route:
     is_common: bool = False
     narrows: bool = False
     passes_on: bool = False
+    shape: Schema | None = None
 
     @property
     def is_narrowed(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import cache
 from io import BytesIO
 from typing import Any
 
@@ -20,7 +21,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from cyme.access import ANYBODY, Principal
-from cyme.api import apps, branches, events, health, instances, metrics, queues, rollouts, tasks
+from cyme.api import apps, branches, events, health, instances, metrics, openapi, queues, rollouts, tasks
 from cyme.api.access import PASSER_BY, Access, HasTokens
 from cyme.api.channel import BoundedChannel, Connections
 from cyme.api.guard import Guard
@@ -271,7 +272,7 @@ def all_routes(
 
     :param scrape: fires with the text of the metrics.
     """
-    return (
+    found = (
         *health.routes(readiness),
         *metrics.routes(scrape),
         *branches.ROUTES,
@@ -282,6 +283,9 @@ def all_routes(
         *rollouts.ROUTES,
         *tasks.ROUTES,
     )
+    # Made at the first look.
+    description = cache(lambda: openapi.document((*found, *openapi.routes(dict))))
+    return (*found, *openapi.routes(description))
 
 
 def make_site(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cyme.access import Scope
-from cyme.api import answers, jsontext
+from cyme.api import answers, jsontext, schemas
 from cyme.api.instances import MOST_WAIT
 from cyme.api.parameters import Object, Parameter, Seconds, Text, Whole
 from cyme.api.routing import DELETE, READ, Route
@@ -22,6 +23,7 @@ class List:
     """A JSON list; in a query or a form it is given as its JSON text."""
 
     takes = f"a JSON list, at most {jsontext.MOST_DEPTH} levels deep"
+    schema: Mapping[str, Any] = field(init=False, default={"type": "array"})
 
     def from_text(self, text: str) -> list[Any]:
         return self.from_json(jsontext.loads(text))
@@ -37,6 +39,7 @@ class Moment:
     """A time as ISO 8601 has it; without an offset it is UTC."""
 
     takes = "a time in ISO 8601, like 2030-01-31T12:00:00Z"
+    schema: Mapping[str, Any] = field(init=False, default={"type": "string", "format": "date-time"})
 
     def from_text(self, text: str) -> datetime:
         # Python 3.10 does not know `Z`. A query string has made a space of a plus sign.
@@ -60,6 +63,10 @@ class Expiry:
     @property
     def takes(self) -> str:
         return f"a number of seconds from 0 to {self.most:g}, or {Moment.takes}"
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"anyOf": [Seconds(self.most).schema, Moment().schema]}
 
     def from_text(self, text: str) -> float | datetime:
         try:
@@ -107,6 +114,7 @@ ROUTES = (
         methods=READ,
         summary="how far a task is",
         passes_on=True,
+        shape=schemas.STATE,
         verb=lambda controller, app, uuid: controller.tasks.state(app, uuid),
         answer=answers.document,
         answers=((200, "its state"),),
@@ -116,6 +124,7 @@ ROUTES = (
         methods=READ,
         summary="what came of a task",
         passes_on=True,
+        shape=schemas.RESULT,
         verb=lambda controller, app, uuid: controller.tasks.result(app, uuid),
         answer=answers.document,
         answers=((200, "its result, null while there is none"),),

@@ -110,10 +110,9 @@ def make_http_api_tests(
             """A name that can't be a folder is refused, and so are the names of routes."""
             for name in ("..", "-a", "a%20b", "a" * 129, "%C3%A4", "a%00"):
                 self.assert_problem(self.ask("PUT", f"/{name}/"), 400, "name")
-            for name in ("ping", "branches", "instances", "ready"):
+            for name in ("ping", "branches", "instances", "ready", "metrics", "openapi.json"):
                 self.assert_problem(self.ask("PUT", f"/{name}/"), 405, "no app can have this name")
-            for name in ("admin", "metrics"):
-                self.assert_problem(self.ask("PUT", f"/{name}/"), 400, name)
+            self.assert_problem(self.ask("PUT", "/admin/"), 400, "admin")
 
         # -- instances ----------------------------------------------------------------
 

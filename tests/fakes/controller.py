@@ -31,7 +31,7 @@ from cyme.errors import (
 from cyme.interfaces import IController
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-RESERVED = ("admin", "branches", "instances", "metrics", "ping", "ready")
+RESERVED = ("admin", "branches", "instances", "metrics", "openapi.json", "ping", "ready")
 
 
 def check_name(kind: str, name: str) -> str:

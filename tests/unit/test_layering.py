@@ -17,7 +17,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "access": frozenset(),
     "actors": frozenset({"asking", "envelope", "narration", "probing", "seldom"}),
     "addresses": frozenset(),
-    "api": frozenset({"access", "addresses", "asking", "narration", "queued", "seldom", "targets"}),
+    "api": frozenset(
+        {"access", "addresses", "asking", "narration", "planning", "queued", "seldom", "targets"}
+    ),
     "asking": frozenset(),
     "branch": frozenset({"addresses", "broker_choice", "embedded", "readers", "rootfolder", "settings"})
     | {"systemd", "vitals"},
