@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "systemd": frozenset(),
     "targets": frozenset(),
     "taskids": frozenset(),
-    "taskrows": frozenset({"heldrows", "models", "queued"}),
+    "taskrows": frozenset({"heldrows", "models", "queued", "taskids"}),
     "tasks": frozenset({"holders", "targets"}),
     "threads": frozenset({"vitals"}),
     "vitals": frozenset(),
