@@ -22,6 +22,7 @@ INSTALL_REQUIRES = [
     "attrs >= 24.2",
     "automat >= 24.8.1",
     "celery >= 5.7",
+    "jinja2 >= 3.1",
     "klein >= 24.8",
     "kombu[redis] >= 5.7",  # `cyme.remote` speaks to workers over the same kinds of queues as this
     "sqlalchemy >= 2.0.31",
@@ -74,7 +75,11 @@ setup(
     # Said although it is the default: with it an editable install is a plain line in a `.pth`
     # file. The alternative, an import hook, is not on `sys.path`, so Twisted would not look there.
     package_dir={"": "."},
-    package_data={"cyme": ["py.typed"], "cyme.bus.amqp": ["spec.xml"]},
+    package_data={
+        "cyme": ["py.typed"],
+        "cyme.admin": ["templates/*.html", "static/*"],
+        "cyme.bus.amqp": ["spec.xml"],
+    },
     python_requires=">=3.10",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -252,7 +252,7 @@ def _assemble(
         shut_down=lambda: _stop(reactor),
     )
     background = MultiService()
-    for service in (controller.rolling, controller.moving, controller.evacuating):
+    for service in (controller.rolling, controller.moving, controller.evacuating, controller.trends):
         service.setServiceParent(background)
     site = make_site(
         reactor,
