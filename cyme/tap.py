@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import random
+import secrets
 import socket
 import sys
 from collections.abc import Callable
@@ -135,6 +136,8 @@ def _assemble(
 ) -> Parts:
     """Build the parts of a branch; they come from modules that only a branch that starts needs."""
     from cyme.actors import Actors
+    from cyme.admin.open_visitors import OpenVisitors
+    from cyme.admin.site import Pages
     from cyme.api.site import make_site
     from cyme.catalogue import Catalogue
     from cyme.controller.facade import make_controller
@@ -261,6 +264,13 @@ def _assemble(
         allowed_origins=settings.allow_origin,
         check_host=settings.http is not None and settings.http.is_only_loopback,
         readiness=readiness,
+        make_pages=lambda guard: Pages(
+            reactor,
+            controller,
+            guard,
+            OpenVisitors(secrets.token_bytes(32), lambda: secrets.token_hex(16)),
+            lambda: secrets.token_hex(16),
+        ),
     )
     # Twisted's words about a factory that starts are of no use to operators.
     site.noisy = False

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 from klein import Klein
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -14,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http import RESPONSES, HTTPChannel
 from twisted.web.http_headers import Headers
-from twisted.web.resource import Resource
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from cyme.api import apps, branches, events, health, instances, queues, rollouts, tasks
@@ -114,13 +115,27 @@ class BoundedRequest(Request):
         site.log_refusal(error)
 
 
+#: The paths of the web pages.
+_PAGES = re.compile(rb"/admin(?:/|\Z)")
+
+
+class Pages(Protocol):
+    """What is used of `cyme.admin.site.Pages`."""
+
+    @property
+    def resource(self) -> IResource: ...
+
+    def close(self) -> None: ...
+
+
 class Front(Resource):
     """What every request passes before it comes to the routes."""
 
     isLeaf = True
 
-    def __init__(self, app: Klein, guard: Guard, queueing: Queueing) -> None:
+    def __init__(self, app: Klein, guard: Guard, queueing: Queueing, pages: Pages | None) -> None:
         super().__init__()
+        self._pages = pages
         self._queueing = queueing
         self._routes = app.resource()
         self._guard = guard
@@ -130,8 +145,9 @@ class Front(Resource):
         headers.setRawHeaders(b"Server", SERVER)
         headers.setRawHeaders(b"X-Content-Type-Options", _NOSNIFF)
         headers.setRawHeaders(b"Cache-Control", _NO_STORE)
+        pages = self._pages if _PAGES.match(request.path) else None
         # What follows the prefix is another server's business.
-        prefix = self._queueing.prefix(request.uri)
+        prefix = self._queueing.prefix(request.uri) if pages is None else None
         try:
             self._guard.check_request(request, request.path if prefix is None else prefix)
         except CymeError:
@@ -141,6 +157,8 @@ class Front(Resource):
         self._guard.mark(request)
         if prefix is not None:
             return self._queueing.render(request)
+        if pages is not None:
+            return pages.resource.render(request)
         return self._routes.render(request)
 
 
@@ -151,15 +169,24 @@ class ApiSite(Site):
     _log = Logger()
 
     def __init__(
-        self, reactor: IReactorTime, resource: Resource, streams: Streams, *, max_request_body: int
+        self,
+        reactor: IReactorTime,
+        resource: Resource,
+        streams: Streams,
+        pages: Pages | None,
+        *,
+        max_request_body: int,
     ) -> None:
         super().__init__(resource, timeout=IDLE_TIMEOUT, reactor=reactor, parsePOSTFormSubmission=False)
         self.max_request_body = max_request_body
         self._streams = streams
+        self._pages = pages
 
     def end_streams(self) -> None:
         """End the answers that have no end of their own, and begin no more of them."""
         self._streams.close()
+        if self._pages is not None:
+            self._pages.close()
 
     def acceptableProtocols(self) -> list[bytes]:
         # HTTP/2 has other channels, whose bodies nothing here bounds.
@@ -202,6 +229,7 @@ def make_site(
     allowed_origins: Iterable[str],
     check_host: bool,
     readiness: health.Readiness,
+    make_pages: Callable[[Guard], Pages] | None = None,
 ) -> ApiSite:
     """Build the site that serves the API of a branch.
 
@@ -209,10 +237,12 @@ def make_site(
     :param allowed_origins: see `Guard`.
     :param check_host: see `Guard`; for a branch that listens on loopback alone.
     :param readiness: see `cyme.api.health`.
+    :param make_pages: makes what serves the web pages; without it there are none.
     """
     guard = Guard(allowed_origins=allowed_origins, check_host=check_host)
     streams = Streams(reactor)
     routes = all_routes(readiness)
     app = make_app(routes, controller, guard, streams)
-    front = Front(app, guard, Queueing(controller, guard, roots_of(routes)))
-    return ApiSite(reactor, front, streams, max_request_body=max_request_body)
+    pages = make_pages(guard) if make_pages is not None else None
+    front = Front(app, guard, Queueing(controller, guard, roots_of(routes)), pages)
+    return ApiSite(reactor, front, streams, pages, max_request_body=max_request_body)

@@ -71,9 +71,7 @@ class OverviewActor:
     @verb(quiet=True)
     async def recent_tasks(self, name: str | None, *, limit: int, app: str | None) -> list[dict[str, Any]]:
         """Answer with the tasks that were queued here last."""
-        return [
-            task_line(status) for status in await self._gateway.recent(min(limit, LIMIT_MOST), app)
-        ]
+        return [task_line(status) for status in await self._gateway.recent(min(limit, LIMIT_MOST), app)]
 
 
 @define

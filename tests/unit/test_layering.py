@@ -16,6 +16,8 @@ COMMON = frozenset({"declarations", "errors", "interfaces", "naming"})
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "actors": frozenset({"asking", "envelope", "narration", "probing"}),
     "addresses": frozenset(),
+    # What forms take is what the API takes, and requests come in by the same door.
+    "admin": frozenset({"api", "asking"}),
     "api": frozenset({"asking", "queued", "targets"}),
     "asking": frozenset(),
     "branch": frozenset({"addresses", "broker_choice", "embedded", "readers", "rootfolder", "settings"})
@@ -92,7 +94,8 @@ WITHOUT: dict[str, frozenset[str]] = {
 #: Library -> the only modules that may import it.
 LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
     "celery": frozenset({"remote", "tasks", "workers.child"}),
-    "klein": frozenset({"api"}),
+    "jinja2": frozenset({"admin"}),
+    "klein": frozenset({"admin", "api"}),
     "kombu": frozenset({"broker_choice", "brokers", "gateway", "remote", "tasks"}),
     "redis": frozenset(),
     "sqlalchemy": frozenset({"heldrows", "models", "store", "taskrows"}),
