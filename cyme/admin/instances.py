@@ -63,8 +63,11 @@ async def show(visit: Visit) -> Answer:
     details = await _details(visit, name)
     app = details["app"]
     problems: list[str] = []
-    health = await _or_none(controller.instances.health(app, name), problems)
-    log = await _or_none(controller.instances.log(app, name, LINES_SHOWN), problems)
+    health = log = None
+    # Of one whose branch is away there is nothing to ask but what is written down here.
+    if details["state"] != "lost":
+        health = await _or_none(controller.instances.health(app, name), problems)
+        log = await _or_none(controller.instances.log(app, name, LINES_SHOWN), problems)
     happened = await controller.overview.events(instance=name, app=app, limit=EVENTS_SHOWN)
     queues = set(controller.queues.all(app))
     return Page(

@@ -124,7 +124,7 @@ class Renderer:
         :param visitor: who looks; None for somebody who has not logged in.
         :param is_open: whether nobody needs to log in.
         """
-        section = request.path.decode("ascii", "replace").removeprefix("/admin/").partition("/")[0]
+        section = _section(request.path.decode("ascii", "replace"))
         text = self._environment.get_template(template).render(
             {
                 "now": now,
@@ -142,3 +142,14 @@ class Renderer:
         for name, value in {**HEADERS, "Content-Length": str(len(body))}.items():
             request.responseHeaders.setRawHeaders(name, [value])
         return body
+
+
+def _section(where: str) -> str:
+    """The section that a path is in: `/admin/queue/edit/` and `/admin/add/queue/` are in `queues`."""
+    first, *rest = where.removeprefix("/admin/").split("/")
+    if first == "add":
+        return _SECTION_OF.get(rest[0] if rest else "", "")
+    return _SECTION_OF.get(first, first)
+
+
+_SECTION_OF = {"app": "apps", "queue": "queues", "instance": "instances"}

@@ -174,7 +174,7 @@ class Pages:
     def _redirect(self, request: Request, answer: Redirect) -> bytes:
         if answer.done or answer.problems:
             name = self._flashes.put(Flash(answer.done, answer.problems))
-            request.addCookie(FLASH, name, path=b"/admin/", httpOnly=True, sameSite=b"strict", max_age=60)
+            request.addCookie(FLASH, name, path=b"/admin/", httpOnly=True, sameSite=b"strict", max_age=b"60")
         request.setResponseCode(303)
         request.responseHeaders.setRawHeaders("Location", [answer.to])
         request.responseHeaders.setRawHeaders("Content-Length", ["0"])
@@ -198,7 +198,7 @@ class Pages:
         # A page that fetches itself anew would have said it before anybody could read it.
         if not name or request.requestHeaders.hasHeader("Cyme-Live"):
             return None
-        request.addCookie(FLASH, b"", path=b"/admin/", max_age=0)
+        request.addCookie(FLASH, b"", path=b"/admin/", max_age=b"0")
         return self._flashes.take(name.decode("ascii", "replace"))
 
     def _failed(self, request: Request, failure: Failure) -> Any:
