@@ -15,11 +15,11 @@ OUTAGE ?= 10
 PIP = env -u PYTHONPATH $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit chaos rabbitmq clean
+.PHONY: help run test lint unit chaos rabbitmq chromium clean
 
 help:
 	@echo "make run     start a branch; options in ARGS, e.g. make run ARGS='-D instances --http 127.0.0.1:8001'"
-	@echo "make test    everything that is checked: lint and all tests (installs RabbitMQ if there is none)"
+	@echo "make test    everything that is checked: lint and all tests (installs RabbitMQ and Chromium if there are none)"
 	@echo "make unit    only the tests that need no broker and no process"
 	@echo "make chaos   kill and freeze workers, branch and broker at random under load, for SECONDS"
 	@echo "make lint    ruff and mypy"
@@ -34,7 +34,7 @@ help:
 run: $(VENV)/.installed
 	exec $(VENV)/bin/twistd -n --pidfile= cyme $(ARGS)
 
-test: lint rabbitmq
+test: lint rabbitmq chromium
 	@echo "== trial"
 	$(VENV)/bin/trial --jobs=$(JOBS) --reporter=bwverbose $(TESTS)
 
@@ -58,6 +58,16 @@ rabbitmq:
 	    $$sudo apt-get update -q && \
 	    $$sudo env DEBIAN_FRONTEND=noninteractive \
 	        apt-get install -q -y --no-install-recommends rabbitmq-server; \
+	fi
+
+# The tests of the pages look at them with a real browser.
+chromium:
+	@if [ ! -x /usr/bin/chromium ]; then \
+	    echo "== installing chromium"; \
+	    sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	    $$sudo apt-get update -q && \
+	    $$sudo env DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -q -y --no-install-recommends chromium; \
 	fi
 
 $(VENV)/bin/python:

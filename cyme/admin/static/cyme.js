@@ -46,8 +46,14 @@
     return node.nodeType === Node.ELEMENT_NODE ? node.id || null : null;
   }
 
+  // Of what has no id the first class says what it is.
+  function role(node) {
+    return node.nodeType === Node.ELEMENT_NODE ? (node.getAttribute("class") || "").split(" ")[0] : "";
+  }
+
   function alike(one, other) {
-    return one.nodeType === other.nodeType && one.nodeName === other.nodeName && key(one) === key(other);
+    if (one.nodeType !== other.nodeType || one.nodeName !== other.nodeName) return false;
+    return key(one) === key(other) && (key(one) !== null || role(one) === role(other));
   }
 
   function takeOver(old, fresh) {
@@ -138,8 +144,8 @@
 
   // What was said once stays until the page is left.
   function keepFlash(fresh) {
-    const said = main.querySelector(":scope > .flash");
-    if (said && !fresh.querySelector(":scope > .flash")) fresh.prepend(said.cloneNode(true));
+    const said = document.getElementById("flash");
+    if (said && !fresh.querySelector("#flash")) fresh.prepend(said.cloneNode(true));
   }
 
   if (main.dataset.live) {
