@@ -41,6 +41,12 @@ class PageCase(PagesCase):
         many = [Instance(name=name, app="foo", branch="branch1", **fields) for name in names]
         self.successResultOf(self.branch.catalogue.change(lambda: many))
 
+    def declared_app(self) -> Any:
+        return self.branch.catalogue.app("foo")
+
+    def declared_queue(self, name: str) -> Any:
+        return self.branch.catalogue.queue("foo", name)
+
     def instance(self, name: str = "w1") -> Any:
         return self.branch.catalogue.instance(name)
 
@@ -235,12 +241,12 @@ class FormTests(PageCase):
 
     def test_edit_app(self) -> None:
         """Only what differs is changed; the broker stays where its field is empty."""
-        version = self.branch.catalogue.app("foo").version
+        version = self.declared_app().version
         same = {"celery_app": "", "pool": "", "arguments": "", "broker": ""}
         self.assertIn("Nothing was to be changed", self.done("/admin/apps/foo/edit/", same))
-        self.assertEqual(self.branch.catalogue.app("foo").version, version)
+        self.assertEqual(self.declared_app().version, version)
         self.assertIn("Changed app foo.", self.done("/admin/apps/foo/edit/", {**same, "max_memory": "1G"}))
-        app = self.branch.catalogue.app("foo")
+        app = self.declared_app()
         self.assertEqual((app.max_memory, app.broker), (1 << 30, "amqp://me:s3cret@mq.example:5672/v"))
 
     def test_queue(self) -> None:
@@ -251,7 +257,7 @@ class FormTests(PageCase):
         self.assertIn("Options takes a JSON object", self.text(answer, 400))
         text = self.done("/admin/queue/edit/?app=foo&name=news", {"exchange": "wire", "options": ""})
         self.assertIn("Changed queue news.", text)
-        self.assertEqual(self.branch.catalogue.queue("foo", "news").exchange, "wire")
+        self.assertEqual(self.declared_queue("news").exchange, "wire")
 
     def test_add_instance(self) -> None:
         """An instance is added with what was chosen."""
@@ -364,13 +370,13 @@ class ActionTests(PageCase):
     def test_queue(self) -> None:
         """Queues are paused, resumed and deleted; purging needs the broker."""
         self.do("queue-pause", "foo/mail")
-        self.assertTrue(self.branch.catalogue.queue("foo", "mail").paused)
+        self.assertTrue(self.declared_queue("mail").paused)
         self.assertIn("paused", self.page("/admin/queue/?app=foo&name=mail"))
         self.do("queue-resume", "foo/mail")
-        self.assertFalse(self.branch.catalogue.queue("foo", "mail").paused)
+        self.assertFalse(self.declared_queue("mail").paused)
         self.assertIn("Purged queue", self.do("queue-purge", "foo/mail"))
         self.do("queue-delete", "foo/mail")
-        self.assertIsNone(self.branch.catalogue.queue("foo", "mail"))
+        self.assertIsNone(self.declared_queue("mail"))
 
     def test_app(self) -> None:
         """The instances of an app are restarted one after another; the app is deleted."""
@@ -378,7 +384,7 @@ class ActionTests(PageCase):
         self.assertIn("Rolling restart", self.page("/admin/apps/foo/"))
         self.do("app-call-off", "foo")
         self.do("app-delete", "foo")
-        self.assertIsNone(self.branch.catalogue.app("foo"))
+        self.assertIsNone(self.declared_app())
 
     def test_branch(self) -> None:
         """A branch is cordoned, drained and uncordoned; one that lives is not evacuated."""

@@ -221,4 +221,4 @@ class VisitorsTests(PagesCase):
         self.be("foo-admin")
         fields = {"action": "instance-disable", "everything": "yes", "confirmed": "yes"}
         self.assertIn("Disabled instance foo1", self.done("/admin/do/", fields))
-        self.assertTrue(self.branch.catalogue.instance("zoo1").is_enabled)
+        self.assertTrue(self.branch.controller.instances.get("zoo", "zoo1")["is_enabled"])

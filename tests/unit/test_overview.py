@@ -61,12 +61,14 @@ class InstancesTests(ClusterCase):
     def test_fresh(self) -> None:
         """What was told holds for a moment, however many look; then it is asked again."""
         asked: list[Any] = []
-        glances = self.b2.controller.overview._statuses._here.glances
-        self.patch(
-            self.b2.controller.overview._statuses._here,
-            "glances",
-            lambda ones: (asked.append(1), glances(ones))[1],
-        )
+        here = self.b2.controller.overview._statuses._here
+        glances = here.glances
+
+        def counted(instances: Any) -> Any:
+            asked.append(instances)
+            return glances(instances)
+
+        self.patch(here, "glances", counted)
         for _ in range(3):
             self.ask(self.overview.instances())
         self.assertEqual(len(asked), 1)
@@ -196,8 +198,8 @@ class TrendTests(SynchronousTestCase):
             trend.put(slot, value)
         told = trend.until(5600)
         newest = max(expected, default=0)
-        for place, value in enumerate(told, 5600 - POINTS + 1):
-            self.assertEqual(value, expected.get(place) if place > newest - POINTS else None)
+        for place, found in enumerate(told, 5600 - POINTS + 1):
+            self.assertEqual(found, expected.get(place) if place > newest - POINTS else None)
 
     def test_merged(self) -> None:
         """What workers take on several branches adds up; of depths the greatest is taken."""
@@ -282,10 +284,10 @@ class TrendsTests(ClusterCase):
     def test_failure(self) -> None:
         """A sample that fails is logged, and the next one is taken."""
         status = self.b1.supervisor.status
-        self.b1.supervisor.status = lambda instance: 1 / 0
+        self.patch(self.b1.supervisor, "status", lambda instance: 1 / 0)
         self.step()
         self.assertGreaterEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.b1.supervisor.status = status
+        self.patch(self.b1.supervisor, "status", status)
         self.report(self.b1, "w1", 5, 0)
         self.step()
         self.assertEqual(self.newest((MEMORY, "foo", "w1")), [5])
