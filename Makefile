@@ -15,14 +15,15 @@ OUTAGE ?= 10
 PIP = env -u PYTHONPATH $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit chaos rabbitmq chromium clean
+.PHONY: help run test lint unit chaos rabbitmq postgresql chromium audit clean
 
 help:
 	@echo "make run     start a branch; options in ARGS, e.g. make run ARGS='-D instances --http 127.0.0.1:8001'"
-	@echo "make test    everything that is checked: lint and all tests (installs RabbitMQ and Chromium if there are none)"
+	@echo "make test    everything that is checked: lint and all tests (installs RabbitMQ, PostgreSQL and Chromium)"
 	@echo "make unit    only the tests that need no broker and no process"
 	@echo "make chaos   kill and freeze workers, branch and broker at random under load, for SECONDS"
 	@echo "make lint    ruff and mypy"
+	@echo "make audit   look for known vulnerabilities in what is installed (needs the network)"
 	@echo "make clean   remove what these made, $(VENV) included; keeps what branches stored"
 	@echo
 	@echo "PYTHON=...   the Python to use, 3.10 or later (now: $(PYTHON))"
@@ -34,7 +35,7 @@ help:
 run: $(VENV)/.installed
 	exec $(VENV)/bin/twistd -n --pidfile= cyme $(ARGS)
 
-test: lint rabbitmq chromium
+test: lint rabbitmq postgresql chromium
 	@echo "== trial"
 	$(VENV)/bin/trial --jobs=$(JOBS) --reporter=bwverbose $(TESTS)
 
@@ -50,24 +51,29 @@ lint: $(VENV)/.installed-for-tests
 	@echo "== mypy"
 	$(VENV)/bin/mypy
 
-# The functional tests start private nodes; the service that the package may start is not used.
+audit: $(VENV)/.installed-for-tests
+	@$(PIP) install -q pip-audit && $(PIP) freeze --exclude-editable \
+	    | $(VENV)/bin/pip-audit --strict --no-deps --disable-pip -r /dev/stdin || { \
+	    echo "there are findings above, or the database of vulnerabilities could not be asked" >&2; exit 1; }
+
+# The functional tests start private servers; the services that packages may start are not used.
+INSTALL = sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update -q && \
+    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
+
 rabbitmq:
 	@if [ ! -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && ! command -v rabbitmq-server >/dev/null; then \
-	    echo "== installing rabbitmq-server"; \
-	    sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	    $$sudo apt-get update -q && \
-	    $$sudo env DEBIAN_FRONTEND=noninteractive \
-	        apt-get install -q -y --no-install-recommends rabbitmq-server; \
+	    echo "== installing rabbitmq-server"; $(INSTALL) rabbitmq-server; \
+	fi
+
+postgresql:
+	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+	    echo "== installing postgresql"; $(INSTALL) postgresql; \
 	fi
 
 # The tests of the pages look at them with a real browser.
 chromium:
 	@if [ ! -x /usr/bin/chromium ]; then \
-	    echo "== installing chromium"; \
-	    sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	    $$sudo apt-get update -q && \
-	    $$sudo env DEBIAN_FRONTEND=noninteractive \
-	        apt-get install -q -y --no-install-recommends chromium; \
+	    echo "== installing chromium"; $(INSTALL) chromium; \
 	fi
 
 $(VENV)/bin/python:

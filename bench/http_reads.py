@@ -106,7 +106,8 @@ def serve_cyme() -> None:
     from twisted.internet import reactor
 
     sys.path.insert(0, os.path.dirname(HERE))
-    from cyme.api.site import make_site
+    from cyme.access.tokenfile import TokenFile
+    from cyme.api.site import Limits, make_site
     from tests.fakes.controller import FakeController
 
     controller = FakeController()
@@ -114,7 +115,8 @@ def serve_cyme() -> None:
     for number in range(100):
         controller.declared_instances[f"worker-{number}"] = details(number)
     site = make_site(
-        reactor, controller, max_request_body=1 << 20, allowed_origins=(), check_host=True, readiness=dict
+        reactor, controller, limits=Limits(), tokens=TokenFile(None),
+        allowed_origins=(), check_host=True, readiness=dict
     )
     listen(site)
 

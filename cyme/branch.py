@@ -250,10 +250,11 @@ class Branch(Service):
             raise CannotStart(self._cannot_listen(address, outcome[0] if outcome else None))
         self._port = port = outcome[0]
         bound = port.getHost()
-        if reaches_out(bound) and not self._settings.insecure:
+        is_guarded = self._settings.insecure or self._settings.auth_token_file is not None
+        if reaches_out(bound) and not is_guarded:
             raise CannotStart(
                 f"--http {endpoint}: other machines can reach {bound.host}, and anyone who can reach it can"
-                " start processes; --insecure allows it all the same"
+                " start processes: --auth-token-file keeps out who has no token; --insecure lets everybody in"
             )
         url = url_of(bound, endpoint, self._host)
         parts.presence.listens(url, getattr(bound, "port", None))

@@ -1,5 +1,5 @@
-"""The commands `cyme-branch`: a branch in the terminal, or as a daemon, by twistd's own runner; and
-`cyme-list-branches`, which asks the bus for those that live.
+"""The commands `cyme-branch`: a branch in the terminal, or as a daemon, by twistd's own runner;
+`cyme-list-branches`, which asks the bus for those that live; and `cyme-token`, which makes a token.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pwd
 import re
 import sys
 from collections.abc import Sequence
+from secrets import token_bytes
 from typing import Any, NoReturn
 
 from twisted.application.service import ServiceMaker
@@ -22,6 +23,7 @@ from twisted.scripts._twistd_unix import ServerOptions
 from twisted.scripts.twistd import runApp
 
 from cyme import __version__
+from cyme.access.tokens import line_of, make_token
 from cyme.brokers import AMQP, redacted, transport_of
 from cyme.bus.amqp.bus import AMQPBus
 from cyme.errors import BusAway, CannotStart, InvalidParameter
@@ -204,6 +206,48 @@ async def _list_branches(reactor: Any, options: ListOptions) -> None:
         why = "can't be reached, or refuses the user or the virtual host"
         _end(f"cyme-list-branches: {redacted(broker)} {why}")
     print(table(found) if options["long"] else json.dumps([one["id"] for one in found]))
+
+
+class TokenOptions(TwistedOptions):
+    """What `cyme-token` takes."""
+
+    synopsis = "Usage: cyme-token NAME SCOPE"
+    longdesc = (
+        "Makes a token, and prints it to standard error, once and nowhere else; and to standard output the"
+        " line for the file that --auth-token-file names, with the token's hash. SCOPE is read, operate or"
+        " admin; with :APP behind it, for that app alone.\n\n"
+        "Example: cyme-token alice operate:foo >> /etc/cyme/tokens && systemctl reload cyme-branch\n\n"
+        "Exit status: 0 when a token was made, 1 when not."
+    )
+
+    def parseArgs(self, *words: str) -> None:
+        if len(words) != 2:
+            raise UsageError("it takes a name and a scope, such as: cyme-token alice admin")
+        token = make_token(token_bytes)
+        try:
+            self["line"] = line_of(words[0], words[1], token)
+        except ValueError as problem:
+            raise UsageError(str(problem)) from None
+        self["token"] = token
+
+    def opt_version(self) -> None:
+        """Display Cyme's version and exit."""
+        print(f"cyme v{__version__}")
+        sys.exit(0)
+
+
+def cyme_token(arguments: Sequence[str] | None = None) -> None:
+    """Run `cyme-token`.
+
+    :param arguments: in place of the command line's.
+    """
+    options = TokenOptions()
+    try:
+        options.parseOptions(arguments)
+    except UsageError as refusal:
+        _end(f"cyme-token: {refusal}\nTry 'cyme-token --help'.")
+    sys.stderr.write(f"{options['token']}\n")
+    print(options["line"])
 
 
 def _end(problem: str) -> NoReturn:

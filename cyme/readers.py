@@ -46,6 +46,17 @@ def seconds(least: float, most: float = inf) -> Callable[[str], float]:
     return read
 
 
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Make a reader of whole numbers in a range, both ends included."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", text) or not least <= int(text) <= most:
+            raise ValueError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
 def one_of(*words: str, synonyms: Mapping[str, str] | None = None) -> Callable[[str], str]:
     """Make a reader of one of some words, in any case."""
     known = {word.lower(): word for word in words} | dict(synonyms or {})

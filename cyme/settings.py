@@ -104,8 +104,39 @@ OPTIONS: tuple[Option, ...] = (
         None,
         None,
         readers.truth,
-        "Allow an --http address that other machines can reach. There is no authentication: anyone who can"
+        "Allow an --http address that other machines can reach also without --auth-token-file: anyone who can"
         " reach it can start processes as this user.",
+    ),
+    Option(
+        "auth-token-file",
+        None,
+        None,
+        readers.path,
+        "File of the tokens that requests need: a line NAME SCOPE HASH for each, made by cyme-token. SIGHUP"
+        " has it read again. Without it everybody who can reach the branch may do everything.",
+    ),
+    Option(
+        "open-metrics",
+        None,
+        None,
+        readers.truth,
+        "With --auth-token-file: answer /ping/, /ready/ and /metrics without a token too.",
+    ),
+    Option(
+        "request-rate",
+        None,
+        "100",
+        readers.whole(0, 1_000_000),
+        "The requests a second that one address may send in the long run, this machine's own addresses"
+        " excepted; more are answered 429. 0 is no limit.",
+    ),
+    Option(
+        "max-connections",
+        None,
+        "1000",
+        readers.whole(1, 100_000),
+        "The HTTP connections that may be open at once; one address has a tenth of them at most, this"
+        " machine's own addresses excepted.",
     ),
     Option(
         "broker",
@@ -128,8 +159,9 @@ OPTIONS: tuple[Option, ...] = (
         None,
         None,
         readers.url,
-        "SQLAlchemy URL of the database that holds the declarations of apps, queues and instances. Without"
-        " it, the SQLite file branch.db in the root folder.",
+        "SQLAlchemy URL of the database that holds the declarations of apps, queues and instances, such as"
+        " postgresql://user:password@host/name, which branches may share. Without it, the SQLite file"
+        " branch.db in the root folder.",
     ),
     Option(
         "label",
@@ -384,6 +416,10 @@ class Settings:
     instance_dir: str
     http: Address | None
     insecure: bool
+    auth_token_file: str | None
+    open_metrics: bool
+    request_rate: int
+    max_connections: int
     broker: str | None
     probe_broker: str
     database: str
@@ -418,10 +454,12 @@ def make_settings(values: Mapping[str, Any], *, is_daemon: bool = False) -> Sett
     every = {option.name: values.get(option.name, option.default_value) for option in OPTIONS}
     address: Address = every["http"]
     without_http = every.pop("without-http")
-    if address.is_open and not every["insecure"] and not without_http:
+    is_guarded = every["insecure"] or every["auth-token-file"] is not None
+    if address.is_open and not is_guarded and not without_http:
         raise BadSetting(
-            f"--http: other machines can reach {address.host or 'every address of this machine'}, and there"
-            " are no tokens yet: anyone who can reach it can start processes; --insecure allows it even so"
+            f"--http: other machines can reach {address.host or 'every address of this machine'}, and anyone"
+            " who can reach it can start processes: --auth-token-file keeps out who has no token; --insecure"
+            " lets everybody in"
         )
     if is_daemon and every["logfile"] == "-":
         raise BadSetting("--logfile: a daemon has no standard output; give a path, or leave it out")

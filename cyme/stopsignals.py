@@ -1,5 +1,7 @@
 """What signals do to a branch: the first stops it in good order, a second one hurries it.
 
+Where there is something to read again, SIGHUP has that done instead, as with other daemons.
+
 The reactor's own handlers would do for the first. But after them `twistd` ends itself by
 the same signal, so that a clean stop would look like a death to whoever started it.
 """
@@ -24,6 +26,7 @@ class StopSignals:
 
     :param stop: called at the first signal.
     :param hurry: called at each further one.
+    :param reread: called at each SIGHUP; None has that stop the branch, as the end of its terminal does.
     :param signals: the module `signal`, or a stand-in.
     """
 
@@ -34,12 +37,14 @@ class StopSignals:
         reactor: IReactorFromThreads,
         stop: Callable[[], None],
         hurry: Callable[[], None],
+        reread: Callable[[], None] | None = None,
         *,
         signals: Any = signal,
     ) -> None:
         self._reactor = reactor
         self._stop = stop
         self._hurry = hurry
+        self._reread = reread
         self._signals = signals
         self._stopping = False
 
@@ -54,6 +59,9 @@ class StopSignals:
         self._reactor.callFromThread(self._received, signal.Signals(number).name)
 
     def _received(self, name: str) -> None:
+        if self._reread is not None and name == signal.SIGHUP.name:
+            self._reread()
+            return
         if self._stopping:
             self._hurry()
             return

@@ -18,6 +18,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 
 from cyme import __version__
+from cyme.access.tokenfile import TokenFile
 from cyme.branch import Branch, Parts, Readiness, Refusals
 from cyme.broker_choice import amqp_answers
 from cyme.brokers import AMQP, redacted, transport_of
@@ -84,11 +85,17 @@ def make_branch(reactor: Any, settings: Settings, *, logs_itself: bool) -> Branc
     )
     vitals.watch(redis.signs, 0.0)
 
+    token_file = TokenFile(settings.auth_token_file)
+
     def assemble(branch_id: str, broker: str, readiness: Readiness) -> Parts:
-        return _assemble(reactor, settings, root.path, launcher, host, vitals, branch_id, broker, readiness)
+        token_file.load()
+        return _assemble(
+            reactor, settings, root.path, launcher, host, vitals, token_file, branch_id, broker, readiness
+        )
 
     def heed_signals(hurry: Callable[[], None]) -> None:
-        signals = StopSignals(reactor, lambda: _stop(reactor), hurry)
+        reread = token_file.reload if settings.auth_token_file is not None else None
+        signals = StopSignals(reactor, lambda: _stop(reactor), hurry, reread)
         # Again right after the reactor, at its start, took over some of them.
         signals.install()
         reactor.addSystemEventTrigger("during", "startup", signals.install)
@@ -130,15 +137,19 @@ def _assemble(
     launcher: ILauncher,
     host: str,
     vitals: Vitals,
+    token_file: TokenFile,
     branch_id: str,
     broker: str,
     readiness: Readiness,
 ) -> Parts:
     """Build the parts of a branch; they come from modules that only a branch that starts needs."""
+    from cyme.access.sessions import Sessions
     from cyme.actors import Actors
-    from cyme.admin.open_visitors import OpenVisitors
+    from cyme.admin.rendering import Renderer
+    from cyme.admin.session_visitors import SessionVisitors
     from cyme.admin.site import Pages
-    from cyme.api.site import make_site
+    from cyme.admin.static import Files
+    from cyme.api.site import Limits, make_site
     from cyme.catalogue import Catalogue
     from cyme.controller.facade import make_controller
     from cyme.controller.tasks import Rules
@@ -157,7 +168,7 @@ def _assemble(
     from cyme.threads import Threads
     from cyme.workers.service import Workers
 
-    store = SQLStore(reactor, settings.database)
+    store = SQLStore(reactor, settings.database, branch_id)
     catalogue = Catalogue(reactor, store, branch_id)
     events = Events(reactor, store, branch_id)
     threads = Threads(reactor)
@@ -260,15 +271,28 @@ def _assemble(
     site = make_site(
         reactor,
         controller,
-        max_request_body=settings.max_request_body,
         allowed_origins=settings.allow_origin,
         check_host=settings.http is not None and settings.http.is_only_loopback,
         readiness=readiness,
-        make_pages=lambda guard: Pages(
+        tokens=token_file,
+        open_metrics=settings.open_metrics,
+        limits=Limits(
+            request_body=settings.max_request_body,
+            request_rate=settings.request_rate,
+            connections=settings.max_connections,
+            connections_of_one=max(1, settings.max_connections // 10),
+        ),
+        make_pages=lambda guard, access: Pages(
             reactor,
             controller,
             guard,
-            OpenVisitors(secrets.token_bytes(32), lambda: secrets.token_hex(16)),
+            SessionVisitors(
+                reactor,
+                Sessions(reactor, secrets.token_bytes, token_file.still_has),
+                token_file,
+                access,
+            ),
+            Renderer(Files()),
             lambda: secrets.token_hex(16),
         ),
     )

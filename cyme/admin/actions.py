@@ -13,12 +13,13 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults, maybeDeferred
 from twisted.python.failure import Failure
 
+from cyme.access import Scope
 from cyme.admin import formats
 from cyme.admin.answers import Answer, Page, Redirect
 from cyme.admin.forms import Field, Form, of
 from cyme.admin.instances import FILTERS, names_of
 from cyme.admin.rendering import path, safe
-from cyme.admin.visits import Scope, Visit
+from cyme.admin.visits import Visit
 from cyme.api.instances import ROUTES
 from cyme.api.parameters import Parameter
 from cyme.errors import CymeError, InvalidParameter

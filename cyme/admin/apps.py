@@ -23,7 +23,7 @@ async def show_all(visit: Visit) -> Answer:
     rows = []
     needle = (visit.asked("text") or "").casefold()
     for name in visit_apps(visit):
-        details = visit.controller.apps.get(name)
+        details = visit.shown(visit.controller.apps.get(name))
         if needle and needle not in name.casefold():
             continue
         of_app = states["apps"].get(name, {})
@@ -52,7 +52,7 @@ async def show(visit: Visit) -> Answer:
     name, controller = visit.names["app"], visit.controller
     app = visit.app(name)
     assert app is not None
-    details = controller.apps.get(app)
+    details = visit.shown(controller.apps.get(app))
     states = await controller.overview.states()
     happened = await controller.overview.events(app=app, limit=10)
     of_app = shares(states["apps"].get(app, {}))

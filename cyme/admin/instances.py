@@ -97,7 +97,7 @@ async def log(visit: Visit) -> Answer:
 
 async def _details(visit: Visit, name: str) -> dict[str, Any]:
     found = visit.controller.instances.get(visit.visitor.app, name)
-    details: dict[str, Any] = found if isinstance(found, dict) else await found
+    details: dict[str, Any] = visit.shown(found if isinstance(found, dict) else await found)
     return details
 
 

@@ -44,7 +44,7 @@ async def show(visit: Visit) -> Answer:
     """One queue."""
     app, name = _named(visit)
     controller = visit.controller
-    details = await controller.queues.inspect(app, name)
+    details = visit.shown(await controller.queues.inspect(app, name))
     users = await controller.overview.instances(app=app, queue=name, limit=USERS_SHOWN)
     trends = await controller.overview.trends([("waiting", app, name)])
     return Page(

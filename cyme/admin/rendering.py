@@ -75,10 +75,11 @@ def safe(wanted: str) -> str:
 class Renderer:
     """Renders the templates of the package.
 
-    :param files: what pages need.
+    :param files: what pages need besides.
     """
 
     def __init__(self, files: Files) -> None:
+        self.files = files
         environment = Environment(
             loader=PackageLoader("cyme.admin"),
             autoescape=True,

@@ -8,9 +8,10 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
+from cyme.access import Scope
 from cyme.admin import actions, apps, branches, events, instances, overview, queues, tasks
 from cyme.admin.answers import Answer, Stream
-from cyme.admin.visits import Scope, Visit
+from cyme.admin.visits import Visit
 
 View = Callable[[Visit], Coroutine[Deferred[Any], Any, Answer]]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from klein import Klein
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -24,12 +25,12 @@ from cyme.admin.live import Ticks
 from cyme.admin.logtail import Logs
 from cyme.admin.rendering import Renderer, path, safe
 from cyme.admin.routes import ROUTES, PageRoute
-from cyme.admin.static import Files
-from cyme.admin.visits import NotAllowed, Visit, Visitor, Visitors
+from cyme.admin.visits import Visit, Visitor, Visitors
+from cyme.api.access import asker_of
 from cyme.api.bodies import FORM, body_fields, query_fields
 from cyme.api.guard import Guard
 from cyme.api.problems import MalformedRequest, NoSuchRoute, status_of
-from cyme.api.routing import asker_of, shielded
+from cyme.api.routing import shielded
 from cyme.api.streams import Streams
 from cyme.asking import asked_by
 from cyme.errors import CymeError, MalformedBody
@@ -63,17 +64,18 @@ class Pages:
         controller: IController,
         guard: Guard,
         visitors: Visitors,
+        renderer: Renderer,
         new_name: Callable[[], str],
     ) -> None:
         self._clock = clock
         self._controller = controller
         self._guard = guard
         self._visitors = visitors
-        self._files = Files()
-        self._renderer = Renderer(self._files)
+        self._renderer = renderer
         self._flashes = Flashes(clock, new_name)
         self._ticks = Ticks(clock, controller)
         self._logs = Logs(clock, controller)
+        self._known: WeakKeyDictionary[Request, Visitor | None] = WeakKeyDictionary()
         # Frames are kept by their ids, which mean different things in the two.
         self._pages_streams, self._log_streams = Streams(clock), Streams(clock)
         self.resource: IResource = self._make_app().resource()
@@ -102,7 +104,7 @@ class Pages:
         return app
 
     def _file(self, request: Request, name: str) -> bytes:
-        found = self._files.render(request, name)
+        found = self._renderer.files.render(request, name)
         if found is None:
             raise NoSuchRoute(request.path.decode("ascii", "replace"))
         return found
@@ -114,7 +116,7 @@ class Pages:
         return serve
 
     def _serve(self, route: PageRoute, request: Request, **names: str) -> Any:
-        visitor = self._visitors.visitor(request)
+        visitor = self._visitor(request)
         if visitor is None:
             return self._ask_to_log_in(request)
         query = dict(query_fields(request))
@@ -138,6 +140,15 @@ class Pages:
         if form:
             answering = shielded(answering)
         return answering.addCallback(self._answer, request, visitor)
+
+    def _visitor(self, request: Request) -> Visitor | None:
+        """Who sends a request; found out once, since that may open a session."""
+        if request not in self._known:
+            visitor = self._known[request] = self._visitors.visitor(request)
+            if visitor is not None:
+                # The why-log names them.
+                request.principal = visitor.principal  # type: ignore[attr-defined]
+        return self._known[request]
 
     def _form(self, request: Request, visitor: Visitor | None) -> dict[str, list[str]]:
         """The fields that were posted.
@@ -208,7 +219,7 @@ class Pages:
             error = NoSuchRoute(where)
             status: int | None = 405 if failure.check(MethodNotAllowed) else 404
         else:
-            status = 403 if isinstance(error, NotAllowed) else status_of(error)
+            status = status_of(error)
         if status is None or not isinstance(error, CymeError):
             incident = uuid4().hex
             self._log.failure("incident {incident}: a page failed", failure, incident=incident)
@@ -217,7 +228,7 @@ class Pages:
             text = str(error)
         visitor = None
         if not isinstance(error, MalformedRequest):
-            visitor = self._visitors.visitor(request)
+            visitor = self._visitor(request)
         return self._page(request, Page("error.html", {"status": status, "text": text}, status), visitor)
 
     # -- logging in ---------------------------------------------------------------------
@@ -231,9 +242,9 @@ class Pages:
         if not self._visitors.log_in_is_needed:
             return self._redirect(request, Redirect(path()))
         if request.method == b"GET":
-            return self._page(
-                request, Page("login.html", {"next": query.get("next", ""), "problem": None}), None
-            )
+            wanted = query.get("next", "")
+            values = {"next": wanted, "problem": None, "onward": safe(wanted) if wanted else None}
+            return self._page(request, Page("login.html", values), None)
         form = self._form(request, None)
         wanted = "".join(form.get("next", ()))
 
@@ -243,7 +254,7 @@ class Pages:
             return refused("There is no such token.")
 
         def refused(problem: str) -> bytes:
-            values = {"next": wanted, "problem": problem}
+            values = {"next": wanted, "problem": problem, "onward": None}
             return self._page(request, Page("login.html", values, 403), None)
 
         def failed(failure: Failure) -> bytes:
@@ -255,7 +266,7 @@ class Pages:
         return trying.addCallback(tried).addErrback(failed)
 
     def _log_out(self, request: Request) -> bytes:
-        visitor = self._visitors.visitor(request)
+        visitor = self._visitor(request)
         if visitor is not None:
             self._form(request, visitor)
             self._visitors.log_out(request)

@@ -3,61 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import field, frozen
 
-from cyme.errors import NoSuchApp, Refused
+from cyme.access import Principal, Scope
+from cyme.api.access import require
+from cyme.api.problems import Forbidden
+from cyme.errors import NoSuchApp
+from cyme.narration import redacted
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
     from cyme.interfaces import IController
 
 
-class Scope(IntEnum):
-    """What a visitor may do; each includes the ones before it."""
-
-    READ = 1
-    OPERATE = 2
-    ADMIN = 3
-
-
-class NotAllowed(Refused):
-    """Something that the visitor's token is not for."""
-
-    def __init__(self, scope: str) -> None:
-        super().__init__(scope)
-
-    def sentence(self) -> str:
-        return f"this needs a token with the scope {self.arguments[0]!r}"
-
-
 @frozen(kw_only=True)
 class Visitor:
     """Who looks.
 
-    :ivar name: that of the token, or None where nobody needs one.
-    :ivar app: the only app that they may see; None for all.
-    :ivar proof: what each of their forms has to bring back.
+    :ivar proof: what each of their forms has to bring back; an empty text where it can bring nothing.
     """
 
-    name: str | None
-    scope: Scope
+    principal: Principal
     proof: str
-    app: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The name of their token, or None where nobody needs one."""
+        return self.principal.name
+
+    @property
+    def app(self) -> str | None:
+        """The only app that they may see; None for all."""
+        return self.principal.app
 
     @property
     def may_operate(self) -> bool:
         """Whether they may have things run, stop, wait and go on."""
-        return self.scope >= Scope.OPERATE
+        return self.principal.allows(Scope.OPERATE)
 
     @property
     def may_administer(self) -> bool:
         """Whether they may add, change and remove things."""
-        return self.scope >= Scope.ADMIN
+        return self.principal.allows(Scope.ADMIN)
 
 
 class Visitors(Protocol):
@@ -76,10 +68,10 @@ class Visitors(Protocol):
         :raises CrossSite: then.
         """
 
-    def log_in(self, request: Request, token: str) -> Any:
-        """Let in who has a token, by cookies of the answer; answers with whether it is one, or a Deferred.
+    def log_in(self, request: Request, token: str) -> Deferred[bool]:
+        """Let in who has a token, by cookies of the answer; fires with whether it is one.
 
-        :raises CymeError: when it may not even be tried now.
+        :raises TooOften: when their address has guessed too often.
         """
 
     def log_out(self, request: Request) -> None:
@@ -93,7 +85,6 @@ class Visit:
     :ivar names: the segments of the path that name something.
     :ivar query: the fields of the query string; of those that were given twice the last one.
     :ivar form: the fields of the body, each with all of its values; empty where none was posted.
-    :ivar accepts_missing: whether it is a page that fetches itself anew, see `cyme.admin.live`.
     """
 
     request: Request
@@ -136,15 +127,18 @@ class Visit:
     def require(self, scope: Scope) -> None:
         """Refuse who may not do something.
 
-        :raises NotAllowed: then.
+        :raises Forbidden: then.
         """
-        if self.visitor.scope < scope:
-            raise NotAllowed(scope.name.lower())
+        require(self.visitor.principal, scope, None)
 
     def require_everything(self) -> None:
         """Refuse who may see one app only.
 
-        :raises NotAllowed: then.
+        :raises Forbidden: then.
         """
         if self.visitor.app is not None:
-            raise NotAllowed("of all apps")
+            raise Forbidden(f"the token {self.visitor.name} is for the app {self.visitor.app!r} alone")
+
+    def shown(self, value: Any) -> Any:
+        """Something as this visitor may see it: without passwords, unless they may set them."""
+        return value if self.visitor.principal.sees_secrets else redacted(value)

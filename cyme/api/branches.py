@@ -29,6 +29,7 @@ ROUTES = (
         paths=("/branches/",),
         methods=READ,
         summary="the ids of the live branches",
+        is_common=True,
         verb=lambda controller: controller.branches.all(),
         answer=answers.listing,
         answers=((200, "the ids"),),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cyme.access import Scope
 from cyme.api import answers
 from cyme.api.apps import START_PARAMETERS
 from cyme.api.parameters import Flag, Labels, Names, OneOf, Parameter, Seconds, Text, Whole
@@ -86,6 +87,7 @@ def _action(action: str, summary: str) -> Route:
         answer=answers.done,
         scheduled=answers.scheduled,
         answers=((200, "it is asked for, durably"),),
+        scope=Scope.OPERATE,
     )
 
 
@@ -159,6 +161,7 @@ ROUTES = (
             ),
             _WAIT,
         ),
+        scope=Scope.OPERATE,
         verb=lambda controller, name, app=None, **given: controller.instances.drain(app, name, **given),
         answer=answers.document,
         scheduled=answers.scheduled,
@@ -195,6 +198,7 @@ ROUTES = (
         methods=WRITE,
         summary="change the bounds of the pool; what is not given stays",
         parameters=AUTOSCALE_PARAMETERS,
+        scope=Scope.OPERATE,
         verb=lambda controller, name, app=None, **given: controller.instances.set_autoscale(
             app, name, **given
         ),
@@ -226,6 +230,7 @@ ROUTES = (
                 description="how long the worker has to print them; 5 seconds without it",
             ),
         ),
+        scope=Scope.OPERATE,
         verb=lambda controller, name, app=None, **given: controller.instances.dump(app, name, **given),
         answer=answers.text,
         answers=((200, "the stacks, as text"),),
@@ -244,6 +249,7 @@ ROUTES = (
         methods=WRITE,
         summary="have an instance consume from a queue",
         parameters=(_WAIT,),
+        scope=Scope.OPERATE,
         verb=lambda controller, name, queue, app=None, **given: controller.instances.consume(
             app, name, queue, **given
         ),
@@ -258,6 +264,7 @@ ROUTES = (
         methods=DELETE,
         summary="have an instance stop consuming from a queue",
         parameters=(_WAIT,),
+        scope=Scope.OPERATE,
         verb=lambda controller, name, queue, app=None, **given: controller.instances.cancel(
             app, name, queue, **given
         ),

@@ -17,6 +17,9 @@ from cyme import errors
 #: Seconds after which a client may try again when something is away.
 RETRY_AFTER = 5
 
+#: How to say who one is.
+CHALLENGES = [b'Bearer realm="cyme"', b'Basic realm="cyme", charset="UTF-8"']
+
 _log = Logger()
 
 
@@ -67,6 +70,40 @@ class MethodRefused(errors.Refused):
         return f"{method} is not served at {path}; {', '.join(allowed)} are" + (f"; {hint}" if hint else "")
 
 
+class Unauthenticated(errors.Refused):
+    """A request without a token that is right.
+
+    :param wait: seconds by which the answer is to be put off, see `cyme.access.throttle.Guesses`.
+    """
+
+    def __init__(self, problem: str, wait: float = 0.0) -> None:
+        super().__init__(problem)
+        self.wait = wait
+
+    def sentence(self) -> str:
+        return f"the request was not let in: {self.arguments[0]}"
+
+
+class Forbidden(errors.Refused):
+    """A request of somebody whose token does not reach as far."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+    def sentence(self) -> str:
+        return str(self.arguments[0])
+
+
+class TooOften(errors.Refused):
+    """A request of an address that sends too many."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+    def sentence(self) -> str:
+        return str(self.arguments[0])
+
+
 class NotReady(errors.Away):
     """The branch runs, but something that it needs is away.
 
@@ -104,12 +141,15 @@ STATUSES: tuple[tuple[type[errors.CymeError], int], ...] = (
     (InvalidHeader, 400),
     (errors.InvalidTarget, 400),
     (errors.InvalidDeclaration, 400),
+    (Unauthenticated, 401),
     (errors.CrossSite, 403),
+    (Forbidden, 403),
     (errors.TargetDenied, 403),
     (errors.NotFound, 404),
     (MethodRefused, 405),
     (errors.Conflict, 409),
     (errors.BodyTooLarge, 413),
+    (TooOften, 429),
     (errors.RemoteFailure, 500),
     (errors.CannotStart, 500),
     (errors.CannotBeAsynchronous, 501),
@@ -171,7 +211,9 @@ def answer_problem(request: Request, failure: Failure) -> bytes:
         described["away"] = error.away
     if isinstance(error, MethodRefused):
         headers.setRawHeaders(b"Allow", [", ".join(error.allowed).encode("ascii")])
-    if status == 503:
+    if status == 401:
+        headers.setRawHeaders(b"WWW-Authenticate", CHALLENGES)
+    if status in (429, 503):
         headers.setRawHeaders(b"Retry-After", [b"%d" % RETRY_AFTER])
     body = json.dumps(described).encode("ascii") + b"\n"
     request.setResponseCode(status)

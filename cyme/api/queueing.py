@@ -15,13 +15,15 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET, Request
 
+from cyme.access import Scope
 from cyme.api import answers
+from cyme.api.access import asker_of, principal_of, require
 from cyme.api.bodies import FORM
 from cyme.api.forwarding import HEADER_OF, read_headers
 from cyme.api.guard import Guard
 from cyme.api.problems import InvalidHeader, MethodRefused, answer_problem
 from cyme.api.queueurl import destination, queueing_prefix
-from cyme.api.routing import asker_of, shielded
+from cyme.api.routing import shielded
 from cyme.asking import asked_by
 from cyme.errors import InvalidParameter
 from cyme.interfaces import IController
@@ -94,6 +96,7 @@ class Queueing:
         # Whatever its method: a page of another site must not have requests sent from here.
         self._guard.check_change(request)
         wanted = destination(request.uri)
+        require(principal_of(request), Scope.OPERATE, wanted.app)
         headers, given = read_headers(request.requestHeaders)
         assert request.content is not None
         body = request.content.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cyme.access import Scope
 from cyme.api import answers
 from cyme.api.parameters import Object, Parameter, Text
 from cyme.api.routing import DELETE, READ, WRITE, Route
@@ -64,6 +65,7 @@ ROUTES = (
         asynchronous_paths=("/<app>/queues/!/<queue>/pause/",),
         methods=WRITE,
         summary="have no instance consume from a queue, until it is resumed",
+        scope=Scope.OPERATE,
         verb=lambda controller, app, queue: controller.queues.pause(app, queue),
         answer=answers.done,
         scheduled=answers.scheduled,
@@ -74,6 +76,7 @@ ROUTES = (
         asynchronous_paths=("/<app>/queues/!/<queue>/resume/",),
         methods=WRITE,
         summary="have the instances consume again from a queue that was paused",
+        scope=Scope.OPERATE,
         verb=lambda controller, app, queue: controller.queues.resume(app, queue),
         answer=answers.done,
         scheduled=answers.scheduled,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cyme.access import Scope
 from cyme.api import answers
 from cyme.api.instances import MOST_CONCURRENCY, MOST_WAIT
 from cyme.api.parameters import Parameter, Seconds, Whole
@@ -43,6 +44,7 @@ ROUTES = (
         methods=WRITE,
         summary="restart an app's instances, the next only when the one before it is back",
         parameters=PARAMETERS,
+        scope=Scope.OPERATE,
         verb=lambda controller, app, **given: controller.rollouts.begin(app, **given),
         answer=answers.document,
         scheduled=answers.scheduled,
@@ -54,6 +56,7 @@ ROUTES = (
         asynchronous_paths=_ASYNCHRONOUSLY,
         methods=DELETE,
         summary="call a rolling restart off: nothing further is restarted",
+        scope=Scope.OPERATE,
         verb=lambda controller, app: controller.rollouts.call_off(app),
         answer=answers.document,
         scheduled=answers.scheduled,

@@ -7,14 +7,13 @@ the controller it is, and how the result is answered. Nothing is registered by h
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from attrs import frozen
 from klein import Klein
 from klein.interfaces import IKleinRequest
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,13 +21,16 @@ from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
+from cyme.access import ANYBODY, Scope
+from cyme.api.access import admit, asker_of, principal_of
 from cyme.api.guard import Guard
 from cyme.api.parameters import Parameter, Reader
 from cyme.api.problems import MethodRefused, NoSuchRoute, answer_problem, status_of
 from cyme.api.streams import Streams, wants_stream
-from cyme.asking import Asker, asked_by
+from cyme.asking import asked_by
 from cyme.errors import CannotBeAsynchronous
 from cyme.interfaces import IController
+from cyme.narration import redacted
 
 READ = ("GET",)
 #: The document says of every `PUT` that `POST` does the same.
@@ -58,6 +60,11 @@ class Route:
     :ivar follow: the verb for clients that want a stream of events instead, see `cyme.api.streams`.
     :ivar is_cancelled: whether the verb ends when its client goes away; the others go on.
     :ivar awaits: whether the verb takes `wait`, which is 0 on the paths with `!`.
+    :ivar scope: what it needs, where that is not `READ` to look and `ADMIN` to change something.
+    :ivar is_common: whether it is also for those whose token is for one app, though it is about none.
+    :ivar narrows: whether its verb takes an optional `app`, to which such a token narrows it.
+    :ivar passes_on: whether the answer is what somebody's program said, passed on as it is; in others
+        passwords are hidden from those who may not set them.
     """
 
     paths: tuple[str, ...]
@@ -73,6 +80,23 @@ class Route:
     follow: Callable[..., Any] | None = None
     awaits: bool = False
     is_cancelled: bool = False
+    scope: Scope | None = None
+    is_common: bool = False
+    narrows: bool = False
+    passes_on: bool = False
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether its verb takes an `app` also where the path has none."""
+        of_app = sum("<app>" in path for path in self.paths)
+        return self.narrows or 0 < of_app < len(self.paths)
+
+    @property
+    def needs(self) -> Scope:
+        """The scope that it needs."""
+        if self.scope is not None:
+            return self.scope
+        return Scope.ADMIN if self.changes else Scope.READ
 
     @property
     def changes(self) -> bool:
@@ -155,32 +179,38 @@ def _endpoint(
             parameters = tuple(one for one in parameters if one.name != "wait")
     reader = Reader(parameters)
 
+    def tell(request: Request, value: Any) -> bytes:
+        # Lists are of names, or of events, which hold no passwords.
+        is_document = isinstance(value, (Mapping, tuple)) and not route.passes_on
+        if is_document and not principal_of(request).sees_secrets:
+            value = redacted(value)
+        return answer(request, value)
+
     def finish(request: Request, result: Any) -> bytes | Deferred[bytes]:
         if isinstance(result, Deferred):
             outcome = streams.until_closed(result) if route.is_cancelled else shielded(result)
-            return outcome.addCallback(lambda value: answer(request, value))
-        return answer(request, result)
+            return outcome.addCallback(lambda value: tell(request, value))
+        return tell(request, result)
+
+    def admitted(request: Request, names: dict[str, str]) -> dict[str, str]:
+        principal = principal_of(request)
+        return names if principal is ANYBODY else admit(principal, route, names)
 
     def look(request: Request, **names: str) -> bytes | Deferred[bytes]:
+        names = admitted(request, names)
         if b"?" in request.uri:
             return finish(request, verb(controller, **names, **reader.query(request)))
         return finish(request, verb(controller, **names))
 
     def change(request: Request, **names: str) -> bytes | Deferred[bytes]:
         guard.check_change(request)
+        names = admitted(request, names)
         given = reader.query_and_body(request)
         with asked_by(asker_of(request)):
             asked = verb(controller, **names, **given, **fixed)
         return finish(request, asked)
 
     return change if route.changes else look
-
-
-def asker_of(request: Request) -> Asker:
-    """Who sends a request, as the why-log names them."""
-    client = request.getClientAddress()
-    where = "unix" if isinstance(client, UNIXAddress) else getattr(client, "host", None)
-    return Asker(f"http {where}" if where else "http")
 
 
 def _following(
@@ -196,6 +226,7 @@ def _following(
     def answer(request: Request, **names: str) -> bytes | Deferred[bytes]:
         if not wants_stream(request):
             return listed(request, **names)
+        names = admit(principal_of(request), route, names)
         return streams.answer(request, partial(follow, controller, **names), reader.query(request))
 
     return answer

@@ -8,24 +8,29 @@ from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any, Protocol
 
+from attrs import frozen
 from klein import Klein
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
-from twisted.web.http import RESPONSES, HTTPChannel
+from twisted.web.http import RESPONSES
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from cyme.access import ANYBODY, Principal
 from cyme.api import apps, branches, events, health, instances, queues, rollouts, tasks
+from cyme.api.access import PASSER_BY, Access, HasTokens
+from cyme.api.channel import BoundedChannel, Connections
 from cyme.api.guard import Guard
-from cyme.api.problems import answer_problem, document
+from cyme.api.problems import Unauthenticated, answer_problem, document
 from cyme.api.queueing import Queueing
 from cyme.api.routing import Route, make_app, roots_of
 from cyme.api.streams import Streams
 from cyme.errors import BodyTooLarge, CymeError
 from cyme.interfaces import IController
+from cyme.seldom import Seldom
 
 #: Seconds after which a connection without traffic is closed.
 IDLE_TIMEOUT = 60
@@ -38,18 +43,38 @@ IDLE_TIMEOUT = 60
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 8 * 1024 * 1024
 
+#: Seconds between two lines in the log about connections that are not taken.
+FULL_SAID_EVERY = 60.0
+
 SERVER = [b"Cyme"]
 _NOSNIFF = [b"nosniff"]
 _NO_STORE = [b"no-store"]
 
 
+@frozen(kw_only=True)
+class Limits:
+    """What a client may take.
+
+    :ivar request_body: bytes.
+    :ivar request_rate: requests a second of one address in the long run; 0 for no limit.
+    :ivar connections: open at once, of all; `connections_of_one` address.
+    """
+
+    request_body: int = 1 << 20
+    request_rate: float = 0.0
+    connections: int = 1000
+    connections_of_one: int = 100
+
+
 class BoundedRequest(Request):
     """A request whose body is refused as soon as it is known to be too large."""
 
-    channel: HTTPChannel
+    channel: BoundedChannel
     content: BytesIO
     #: When it was complete, by the site's clock.
     began = 0.0
+    #: Who sends it.
+    principal: Principal = ANYBODY
 
     _received = 0
     _refused = False
@@ -62,7 +87,7 @@ class BoundedRequest(Request):
 
     @property
     def _api(self) -> ApiSite:
-        site: ApiSite = self.channel.site  # type: ignore[attr-defined]
+        site: ApiSite = self.channel.site
         return site
 
     def gotLength(self, length: int | None) -> None:
@@ -84,6 +109,7 @@ class BoundedRequest(Request):
             self.content.write(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        self.channel.complete()
         if self._refused:
             self.channel.loseConnection()
             return
@@ -133,14 +159,24 @@ class Front(Resource):
 
     isLeaf = True
 
-    def __init__(self, app: Klein, guard: Guard, queueing: Queueing, pages: Pages | None) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        app: Klein,
+        guard: Guard,
+        access: Access,
+        queueing: Queueing,
+        pages: Pages | None,
+    ) -> None:
         super().__init__()
+        self._clock = clock
         self._pages = pages
         self._queueing = queueing
         self._routes = app.resource()
         self._guard = guard
+        self._access = access
 
-    def render(self, request: Request) -> Any:
+    def render(self, request: BoundedRequest) -> Any:
         headers = request.responseHeaders
         headers.setRawHeaders(b"Server", SERVER)
         headers.setRawHeaders(b"X-Content-Type-Options", _NOSNIFF)
@@ -150,9 +186,15 @@ class Front(Resource):
         prefix = self._queueing.prefix(request.uri) if pages is None else None
         try:
             self._guard.check_request(request, request.path if prefix is None else prefix)
-        except CymeError:
-            request.write(answer_problem(request, Failure()))
-            request.finish()
+            # A browser asks beforehand, without saying who asks, what it may send.
+            is_asking = request.method == b"OPTIONS" and self._guard.is_preflight(request)
+            if pages is not None:
+                # Who it is, the pages find out, by the session.
+                self._access.check_rate(request)
+            else:
+                request.principal = PASSER_BY if is_asking else self._access.principal(request)
+        except CymeError as problem:
+            self._refuse(request, problem)
             return NOT_DONE_YET
         self._guard.mark(request)
         if prefix is not None:
@@ -162,9 +204,27 @@ class Front(Resource):
         return self._routes.render(request)
 
 
+    def _refuse(self, request: BoundedRequest, problem: CymeError) -> None:
+        """Answer what is not let in; who guesses has to wait for it."""
+        failure = Failure(problem)
+
+        def answer() -> None:
+            request.write(answer_problem(request, failure))
+            request.finish()
+
+        wait = problem.wait if isinstance(problem, Unauthenticated) else 0.0
+        if not wait:
+            answer()
+            return
+        later = self._clock.callLater(wait, answer)
+        request.notifyFinish().addErrback(lambda _: later.cancel())
+
+
 class ApiSite(Site):
     """The site of a branch; logs each request without its query string and body, which may hold passwords."""
 
+    # Without Twisted's wrapper, which chooses between this and HTTP/2.
+    protocol = BoundedChannel  # type: ignore[assignment]
     requestFactory = BoundedRequest
     _log = Logger()
 
@@ -173,6 +233,7 @@ class ApiSite(Site):
         reactor: IReactorTime,
         resource: Resource,
         streams: Streams,
+        connections: Connections,
         pages: Pages | None,
         *,
         max_request_body: int,
@@ -181,6 +242,21 @@ class ApiSite(Site):
         self.max_request_body = max_request_body
         self._streams = streams
         self._pages = pages
+        self._connections = connections
+        self._full = Seldom(reactor, FULL_SAID_EVERY)
+
+    def buildProtocol(self, addr: IAddress) -> BoundedChannel | None:  # type: ignore[override]
+        if not self._connections.admits(addr):
+            count = self._full.due()
+            if count:
+                self._log.warn("{count} connections were not taken: there are too many", count=count)
+            return None
+        channel: Any = super().buildProtocol(addr)
+        channel.connections = self._connections
+        channel.clock = self.reactor
+        channel.callLater = self.reactor.callLater
+        built: BoundedChannel = channel
+        return built
 
     def end_streams(self) -> None:
         """End the answers that have no end of their own, and begin no more of them."""
@@ -225,24 +301,28 @@ def make_site(
     reactor: IReactorTime,
     controller: IController,
     *,
-    max_request_body: int,
     allowed_origins: Iterable[str],
     check_host: bool,
     readiness: health.Readiness,
-    make_pages: Callable[[Guard], Pages] | None = None,
+    tokens: HasTokens,
+    limits: Limits,
+    open_metrics: bool = False,
+    make_pages: Callable[[Guard, Access], Pages] | None = None,
 ) -> ApiSite:
     """Build the site that serves the API of a branch.
 
-    :param max_request_body: the most bytes that a request's body may have.
     :param allowed_origins: see `Guard`.
     :param check_host: see `Guard`; for a branch that listens on loopback alone.
     :param readiness: see `cyme.api.health`.
+    :param tokens: see `Access`; `open_metrics` likewise.
     :param make_pages: makes what serves the web pages; without it there are none.
     """
+    access = Access(reactor, tokens, rate=limits.request_rate, open_metrics=open_metrics)
+    connections = Connections(reactor, limits.connections, limits.connections_of_one)
     guard = Guard(allowed_origins=allowed_origins, check_host=check_host)
     streams = Streams(reactor)
     routes = all_routes(readiness)
     app = make_app(routes, controller, guard, streams)
-    pages = make_pages(guard) if make_pages is not None else None
-    front = Front(app, guard, Queueing(controller, guard, roots_of(routes)), pages)
-    return ApiSite(reactor, front, streams, pages, max_request_body=max_request_body)
+    pages = make_pages(guard, access) if make_pages is not None else None
+    front = Front(reactor, app, guard, access, Queueing(controller, guard, roots_of(routes)), pages)
+    return ApiSite(reactor, front, streams, connections, pages, max_request_body=limits.request_body)

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
+from cyme.access import Scope
 from cyme.api import answers, jsontext
 from cyme.api.instances import MOST_WAIT
 from cyme.api.parameters import Object, Parameter, Seconds, Text, Whole
@@ -96,6 +97,7 @@ ROUTES = (
         methods=("POST", "PUT"),
         summary="queue a Celery task of the app by its name",
         parameters=PARAMETERS,
+        scope=Scope.OPERATE,
         verb=lambda controller, app, task, **given: controller.tasks.send(app, task, **given),
         answer=answers.queued_task,
         answers=((202, "the broker has it, or the branch until it is due"),),
@@ -104,6 +106,7 @@ ROUTES = (
         paths=("/<app>/query/<uuid>/state/",),
         methods=READ,
         summary="how far a task is",
+        passes_on=True,
         verb=lambda controller, app, uuid: controller.tasks.state(app, uuid),
         answer=answers.document,
         answers=((200, "its state"),),
@@ -112,6 +115,7 @@ ROUTES = (
         paths=("/<app>/query/<uuid>/result/",),
         methods=READ,
         summary="what came of a task",
+        passes_on=True,
         verb=lambda controller, app, uuid: controller.tasks.result(app, uuid),
         answer=answers.document,
         answers=((200, "its result, null while there is none"),),
@@ -121,6 +125,7 @@ ROUTES = (
         methods=READ,
         summary="what came of a task, as soon as it has ended",
         parameters=(_WAIT,),
+        passes_on=True,
         verb=lambda controller, app, uuid, **given: controller.tasks.wait(app, uuid, **given),
         answer=answers.waited,
         answers=((200, "its result"), (202, "its state, when the time is over")),
@@ -130,6 +135,7 @@ ROUTES = (
         paths=("/<app>/query/<uuid>/",),
         methods=DELETE,
         summary="revoke a task: it is not run, unless it runs already",
+        scope=Scope.OPERATE,
         verb=lambda controller, app, uuid: controller.tasks.revoke(app, uuid),
         answer=answers.document,
         answers=((200, "it is; or it had ended, as its state says"),),

@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from cyme.api.site import make_site
+from cyme.access.tokenfile import TokenFile
+from cyme.api.site import Limits, make_site
 from cyme.interfaces import IController
 from tests.support.httpmemory import Response, request
 
@@ -34,7 +35,7 @@ def make_http_api_tests(
             self.site = make_site(
                 clock,
                 self.controller,
-                max_request_body=100_000,
+                limits=Limits(request_body=100_000), tokens=TokenFile(None),
                 allowed_origins=(),
                 check_host=True,
                 readiness=dict,

@@ -14,7 +14,8 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from cyme.api.site import make_site
+from cyme.access.tokenfile import TokenFile
+from cyme.api.site import Limits, make_site
 from tests.fakes.controller import FakeController
 
 LIMIT = 100_000
@@ -49,7 +50,7 @@ class SocketTests(TestCase):
         site = make_site(
             reactor,
             self.controller,
-            max_request_body=LIMIT,
+            limits=Limits(request_body=LIMIT), tokens=TokenFile(None),
             allowed_origins=(),
             check_host=True,
             readiness=dict,

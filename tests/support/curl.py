@@ -1,11 +1,14 @@
-"""curl as a user runs it, for answers that come bit by bit."""
+"""curl as a user runs it: once, and for answers that come bit by bit."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
+from attrs import frozen
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
@@ -14,6 +17,34 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from tests.support.waiting import eventually
+
+
+@frozen
+class Answered:
+    """What curl got."""
+
+    status: int
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+def curl(*arguments: str) -> Answered:
+    """Run `curl ARGUMENTS` and wait for the answer; blocks.
+
+    :raises CalledProcessError: when there is none.
+    """
+    done = subprocess.run(
+        ["curl", "--silent", "--show-error", "--max-time", "60", "-w", "\\n%{http_code}", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},
+    )
+    text, _, status = done.stdout.rpartition("\n")
+    return Answered(int(status), text)
 
 
 class Curl(ProcessProtocol):

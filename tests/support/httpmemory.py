@@ -60,8 +60,13 @@ class Connection:
     def __init__(self, site: Site) -> None:
         address = IPv4Address("TCP", "192.0.2.1", 50000)
         self._channel = site.buildProtocol(address)
-        self.transport = _Transport(hostAddress=IPv4Address("TCP", "127.0.0.1", 8000), peerAddress=address)
+        self.transport = self.transport_to(address)
         self._channel.makeConnection(self.transport)
+
+    @staticmethod
+    def transport_to(address: IPv4Address) -> _Transport:
+        """The server's end of a connection of a client."""
+        return _Transport(hostAddress=IPv4Address("TCP", "127.0.0.1", 8000), peerAddress=address)
 
     def send(self, data: bytes) -> None:
         """Deliver bytes to the server."""

@@ -11,13 +11,22 @@ from urllib.parse import urlencode
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.admin.open_visitors import OpenVisitors
+from cyme.access.sessions import Sessions
+from cyme.access.tokenfile import TokenFile
+from cyme.access.tokens import Tokens
+from cyme.admin.rendering import Renderer
+from cyme.admin.session_visitors import SessionVisitors
 from cyme.admin.site import Pages
-from cyme.api.site import ApiSite, make_site
+from cyme.admin.static import Files
+from cyme.api.site import ApiSite, Limits, make_site
 from tests.support.httpmemory import HOST, Connection, Response, request
 
 #: When tests begin, seconds since the epoch.
 NOW = 1_800_000_000.0
+
+
+#: It holds nothing that changes, and takes a while to make.
+RENDERER = Renderer(Files())
 
 
 class FakeBrowser:
@@ -81,26 +90,40 @@ class FakeBrowser:
         return response
 
 
-def make_pages_site(clock: Clock, controller: Any, visitors: Any = None, **options: Any) -> ApiSite:
+def make_pages_site(clock: Clock, controller: Any, file: TokenFile) -> ApiSite:
     """A site with pages over a controller.
 
-    :param visitors: see `cyme.admin.visits.Visitors`; everybody may do everything by default.
+    :param file: its tokens; see `no_tokens`.
     """
     numbers = count(1)
 
-    def new_name() -> str:
-        return f"name{next(numbers)}"
+    def chance(size: int) -> bytes:
+        return next(numbers).to_bytes(size, "big")
 
-    known = OpenVisitors(b"secret", new_name) if visitors is None else visitors
     return make_site(
         clock,
         controller,
-        max_request_body=100_000,
-        allowed_origins=options.get("allowed_origins", ()),
+        limits=Limits(request_body=100_000),
+        tokens=file,
+        allowed_origins=(),
         check_host=True,
-        readiness=lambda: {},
-        make_pages=lambda guard: Pages(clock, controller, guard, known, new_name),
+        readiness=dict,
+        make_pages=lambda guard, access: Pages(
+            clock,
+            controller,
+            guard,
+            SessionVisitors(clock, Sessions(clock, chance, file.still_has), file, access),
+            RENDERER,
+            lambda: chance(8).hex(),
+        ),
     )
+
+
+def token_file(tokens: Tokens | None = None) -> TokenFile:
+    """A token file that was read; without tokens everybody may do everything."""
+    file = TokenFile(None)
+    file.tokens = tokens
+    return file
 
 
 class PagesCase(SynchronousTestCase):
@@ -108,11 +131,12 @@ class PagesCase(SynchronousTestCase):
 
     controller: Any
 
-    def open(self, clock: Clock, controller: Any, visitors: Any = None, **options: Any) -> None:
+    def open(self, clock: Clock, controller: Any, tokens: Tokens | None = None) -> None:
         """Have the site of a controller looked at."""
         self.clock = clock
         self.controller = controller
-        self.site = make_pages_site(clock, controller, visitors, **options)
+        self.file = token_file(tokens)
+        self.site = make_pages_site(clock, controller, self.file)
         self.site.startFactory()
         self.addCleanup(self.site.stopFactory)
         self.addCleanup(self.site.end_streams)

@@ -2,64 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
-from attrs import frozen
-from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
+from cyme.access import Principal
+from cyme.access.throttle import FREE_TRIES, TRY_EVERY
+from cyme.access.tokens import Tokens, line_of, read_tokens
 from cyme.admin.actions import ACTIONS
 from cyme.admin.routes import ROUTES
-from cyme.admin.visits import Scope, Visitor
-from cyme.errors import CrossSite, NoReply
+from tests.support.httpmemory import Connection
 from tests.support.memorybranch import memory_branch
 from tests.support.pages import NOW, PagesCase
 
-
-@frozen
-class Token:
-    """What a token is for."""
-
-    scope: Scope
-    app: str | None = None
+#: Name -> scope, perhaps with an app. Their tokens are called after them.
+NAMES = {"reader": "read", "operator": "operate", "boss": "admin", "foo-boss": "admin:foo"}
 
 
-TOKENS = {
-    "reader": Token(Scope.READ),
-    "operator": Token(Scope.OPERATE),
-    "admin": Token(Scope.ADMIN),
-    "foo-admin": Token(Scope.ADMIN, "foo"),
-}
+def token_of(name: str) -> str:
+    """The token of somebody."""
+    return f"token-of-{name}"
 
 
-class FakeVisitors:
-    """Knows visitors by a cookie that holds their token."""
-
-    log_in_is_needed = True
-
-    def __init__(self) -> None:
-        self.problem: Exception | None = None
-
-    def visitor(self, request: Any) -> Visitor | None:
-        name = (request.getCookie(b"who") or b"").decode()
-        if name not in TOKENS:
-            return None
-        token = TOKENS[name]
-        return Visitor(name=name, scope=token.scope, app=token.app, proof=f"proof-of-{name}")
-
-    def check_proof(self, request: Any, visitor: Visitor, proof: str) -> None:
-        if proof != visitor.proof:
-            raise CrossSite("this form is another's")
-
-    def log_in(self, request: Any, token: str) -> Deferred[bool]:
-        if self.problem is not None:
-            return fail(self.problem)
-        if token in TOKENS:
-            request.addCookie(b"who", token.encode(), path=b"/admin/")
-        return succeed(token in TOKENS)
-
-    def log_out(self, request: Any) -> None:
-        request.addCookie(b"who", b"", path=b"/admin/")
+def tokens_of(names: Mapping[str, str]) -> Tokens:
+    """The tokens of several."""
+    return read_tokens(line_of(name, scope, token_of(name)) for name, scope in names.items())
 
 
 class VisitorsTests(PagesCase):
@@ -68,26 +35,32 @@ class VisitorsTests(PagesCase):
     def setUp(self) -> None:
         clock = Clock()
         clock.advance(NOW)
-        self.visitors = FakeVisitors()
         self.branch = memory_branch(self, clock)
-        self.open(clock, self.branch.controller, self.visitors)
+        self.tokens = tokens_of(NAMES)
+        self.open(clock, self.branch.controller, self.tokens)
         for app in ("foo", "zoo"):
             self.controller.apps.add(app)
             self.controller.queues.add(app, f"queue-of-{app}")
             self.controller.instances.add(app, f"{app}1", queues=[f"queue-of-{app}"])
             clock.advance(0)
 
-    def be(self, name: str) -> None:
-        """Be somebody with a token."""
-        self.browser.cookies["who"] = name
-        self.browser.proof = f"proof-of-{name}"
+    def be(self, name: str) -> Principal:
+        """Log in as somebody; who that is."""
+        answer = self.browser.post("/admin/login/", {"token": token_of(name)})
+        self.assertEqual(answer.status, 303)
+        self.browser.get("/admin/")
+        found = self.tokens.find(token_of(name))
+        assert found is not None
+        return found
 
     def test_log_in(self) -> None:
         """Who has no token sees nothing but the page that asks for one, and then what they wanted."""
         answer = self.browser.get("/admin/instances/?text=foo")
         self.assertEqual((answer.status, answer.body), (303, b""))
         self.assertIn("Log in", self.text(self.browser.follow(answer)))
-        answer = self.browser.post("/admin/login/", {"token": "admin", "next": "/admin/instances/?text=foo"})
+        answer = self.browser.post(
+            "/admin/login/", {"token": token_of("boss"), "next": "/admin/instances/?text=foo"}
+        )
         self.assertIn("foo1", self.text(self.browser.follow(answer)))
 
     def test_no_pages(self) -> None:
@@ -105,29 +78,90 @@ class VisitorsTests(PagesCase):
         answer = self.browser.post("/admin/login/", {"token": "guess"})
         self.assertIn("There is no such token", self.text(answer, 403))
         self.assertNotIn(b"guess", answer.body)
-        self.visitors.problem = NoReply("token", "x", 1.0)
-        self.assertIn(
-            "did not answer", self.text(self.browser.post("/admin/login/", {"token": "admin"}), 403)
+
+    def test_guessing(self) -> None:
+        """Who guesses has to wait for the answer, and is then not answered any more; who knows is let in."""
+        for _ in range(FREE_TRIES):
+            self.browser.post("/admin/login/", {"token": "guess"})
+        connection = Connection(self.site)
+        connection.request(
+            "POST", "/admin/login/", body=b"token=guess", content_type="application/x-www-form-urlencoded"
         )
+        self.clock.advance(TRY_EVERY / 2)
+        self.assertEqual(connection.received(), b"")
+        self.clock.advance(TRY_EVERY)
+        self.assertIn("no such token", self.text(connection.response(), 403))
+        for _ in range(20):
+            waiting = Connection(self.site)
+            waiting.request(
+                "POST", "/admin/login/", body=b"token=guess", content_type="application/x-www-form-urlencoded"
+            )
+            self.addCleanup(waiting.disconnect)
+        self.assertIn("too many", self.text(waiting.response(), 403))
+        self.be("boss")
 
     def test_log_in_from_another_site(self) -> None:
         """Another site can't log anybody in."""
-        answer = self.browser.post("/admin/login/", {"token": "admin"}, ("Origin", "http://evil.example"))
+        answer = self.browser.post(
+            "/admin/login/", {"token": token_of("boss")}, ("Origin", "http://evil.example")
+        )
         self.assertEqual(answer.status, 403)
-        self.assertNotIn("who", self.browser.cookies)
+        self.assertNotIn("cyme-session", self.browser.cookies)
 
     def test_where_to(self) -> None:
         """After logging in nobody is sent to another site."""
-        answer = self.browser.post("/admin/login/", {"token": "admin", "next": "//evil.example/"})
+        answer = self.browser.post("/admin/login/", {"token": token_of("boss"), "next": "//evil.example/"})
         self.assertEqual(answer.header("Location"), "/admin/")
 
     def test_log_out(self) -> None:
         """Who logs out sees nothing any more; that takes a form of their own."""
-        self.be("admin")
+        self.be("boss")
         self.assertEqual(self.browser.post("/admin/logout/", proof="wrong").status, 403)
-        self.assertIn("who", self.browser.cookies)
+        self.assertIn("cyme-session", self.browser.cookies)
         self.browser.post("/admin/logout/")
-        self.assertNotIn("who", self.browser.cookies)
+        self.assertNotIn("cyme-session", self.browser.cookies)
+
+    def test_session_ends(self) -> None:
+        """A session ends with its token, and a new login never goes on with an old session."""
+        self.be("reader")
+        first = self.browser.cookies["cyme-session"]
+        self.be("boss")
+        self.assertNotEqual(self.browser.cookies["cyme-session"], first)
+        boss = dict(self.browser.cookies)
+        self.browser.cookies["cyme-session"] = first
+        self.assertEqual(self.browser.get("/admin/").status, 303)
+        self.browser.cookies = boss
+        self.assertEqual(self.browser.get("/admin/").status, 200)
+        self.file.tokens = tokens_of({"reader": "read"})
+        self.assertEqual(self.browser.get("/admin/").status, 303)
+
+    def test_link_from_elsewhere(self) -> None:
+        """Who followed a link of another site is told that a click goes on, if they have logged in."""
+        text = self.page("/admin/login/?next=/admin/instances/")
+        self.assertIn("go on", text)
+
+    def test_authorization(self) -> None:
+        """The pages go by sessions alone: what a browser sends by itself lets nobody in."""
+        bearer = ("Authorization", f"Bearer {token_of('boss')}")
+        self.assertEqual(self.browser.get("/admin/", bearer).status, 303)
+
+    def test_who_asked(self) -> None:
+        """The why-log names who asked."""
+        self.be("operator")
+        fields = {"action": "instance-disable", "target": "foo1", "confirmed": "yes"}
+        self.browser.post("/admin/do/", fields)
+        self.assertIn("operator, http 192.0.2.1", self.page("/admin/events/?instance=foo1"))
+
+    def test_secrets(self) -> None:
+        """Passwords in settings are shown only to who may set them."""
+        self.controller.apps.add("foo", extra_config="result_backend=redis://:s3cret@r/0")
+        self.clock.advance(0)
+        self.be("boss")
+        self.assertIn(b"s3cret", self.browser.get("/admin/apps/foo/").body)
+        for name in ("reader", "operator"):
+            self.be(name)
+            for where in ("apps/foo/", "apps/", "instances/foo1/", "events/"):
+                self.assertNotIn(b"s3cret", self.browser.get(f"/admin/{where}").body)
 
     def test_reader(self) -> None:
         """Who may only read sees everything, and no button that does something."""
@@ -150,8 +184,8 @@ class VisitorsTests(PagesCase):
     def test_matrix(self) -> None:
         """Each action and each form is refused to whose scope is too low, whatever they post."""
         before = self.branch.content()
-        for name, token in TOKENS.items():
-            self.be(name)
+        for name in NAMES:
+            token = self.be(name)
             for action, what in ACTIONS.items():
                 if token.scope < what.scope or (what.is_of_everything and token.app):
                     fields = {"action": action, "target": "foo1", "confirmed": "yes"}
@@ -165,7 +199,7 @@ class VisitorsTests(PagesCase):
 
     def test_one_app(self) -> None:
         """Who has a token of one app sees nothing of others, and does nothing to them."""
-        self.be("foo-admin")
+        self.be("foo-boss")
         for where in (
             "",
             "instances/",
@@ -218,7 +252,7 @@ class VisitorsTests(PagesCase):
 
     def test_everything_of_one_app(self) -> None:
         """What such a token does to all that match, it does to its own app's."""
-        self.be("foo-admin")
+        self.be("foo-boss")
         fields = {"action": "instance-disable", "everything": "yes", "confirmed": "yes"}
         self.assertIn("Disabled instance foo1", self.done("/admin/do/", fields))
         self.assertTrue(self.branch.controller.instances.get("zoo", "zoo1")["is_enabled"])

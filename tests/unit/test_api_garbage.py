@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cyme.access.tokenfile import TokenFile
 from cyme.api.forwarding import OPTIONS
-from cyme.api.site import all_routes, make_site
+from cyme.api.site import Limits, all_routes, make_site
 from tests.support.httpmemory import Connection, request
 from tests.support.memorybranch import memory_branch
 
@@ -81,7 +82,7 @@ class GarbageTests(SynchronousTestCase):
         self.site = make_site(
             clock,
             branch.controller,
-            max_request_body=500,
+            limits=Limits(request_body=500), tokens=TokenFile(None),
             allowed_origins=["https://panel.example.org"],
             check_host=False,
             readiness=dict,

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.api.site import make_site
+from cyme.access.tokenfile import TokenFile
+from cyme.api.site import Limits, make_site
 from tests.fakes.controller import FakeController
 from tests.support.httpmemory import HOST, Connection, Response, request
 
@@ -26,7 +27,7 @@ class GuardCase(SynchronousTestCase):
         self.site = make_site(
             Clock(),
             self.controller,
-            max_request_body=1000,
+            limits=Limits(request_body=1000), tokens=TokenFile(None),
             allowed_origins=allowed_origins,
             check_host=check_host,
             readiness=dict,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cyme.access.tokenfile import TokenFile
 from cyme.api.answers import HEALTHY
-from cyme.api.site import make_site
+from cyme.api.site import Limits, make_site
 from cyme.supervisor.health import Verdict
 from tests.fakes.controller import FakeController
 from tests.support.httpmemory import request
@@ -22,7 +23,7 @@ class HealthTests(SynchronousTestCase):
         site = make_site(
             clock,
             controller,
-            max_request_body=1024,
+            limits=Limits(request_body=1024), tokens=TokenFile(None),
             allowed_origins=(),
             check_host=True,
             readiness=dict,

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cyme.access.tokenfile import TokenFile
 from cyme.api import jsontext
 from cyme.api.parameters import Flag, Kind, Names, Object, Parameter, Seconds, Size, Text, Whole
-from cyme.api.site import make_site
+from cyme.api.site import Limits, make_site
 from tests.fakes.controller import FakeController
 from tests.support.httpmemory import Response, request
 
@@ -138,7 +139,7 @@ class SourceTests(SynchronousTestCase):
         self.site = make_site(
             Clock(),
             self.controller,
-            max_request_body=1_000_000,
+            limits=Limits(request_body=1_000_000), tokens=TokenFile(None),
             allowed_origins=(),
             check_host=True,
             readiness=dict,

@@ -10,8 +10,9 @@ from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme import errors
+from cyme.access.tokenfile import TokenFile
 from cyme.api import problems
-from cyme.api.site import make_site
+from cyme.api.site import Limits, make_site
 from tests.fakes.controller import FakeController
 from tests.support.httpmemory import Response, request
 
@@ -92,7 +93,7 @@ class AnswerTests(SynchronousTestCase):
         self.site = make_site(
             Clock(),
             self.controller,
-            max_request_body=1000,
+            limits=Limits(request_body=1000), tokens=TokenFile(None),
             allowed_origins=(),
             check_host=True,
             readiness=lambda: self.readiness(),

@@ -8,8 +8,9 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cyme.access.tokenfile import TokenFile
 from cyme.api.queueing import METHODS
-from cyme.api.site import make_site
+from cyme.api.site import Limits, make_site
 from cyme.errors import BrokerAway
 from tests.fakes.controller import FakeController
 from tests.support.httpmemory import Connection, Response, request
@@ -30,7 +31,7 @@ class QueueingCase(SynchronousTestCase):
         self.site = make_site(
             Clock(),
             self.controller,
-            max_request_body=100_000,
+            limits=Limits(request_body=100_000), tokens=TokenFile(None),
             allowed_origins=allowed_origins,
             check_host=True,
             readiness=dict,

@@ -8,8 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from cyme.access.tokenfile import TokenFile
 from cyme.api.routing import shielded
-from cyme.api.site import all_routes, make_site
+from cyme.api.site import Limits, all_routes, make_site
 from cyme.errors import NoSuchInstance
 from tests.fakes.controller import FakeController
 from tests.support.httpmemory import Connection, Response, request
@@ -51,7 +52,7 @@ class RoutingCase(SynchronousTestCase):
         self.site = make_site(
             Clock(),
             self.controller,
-            max_request_body=1000,
+            limits=Limits(request_body=1000), tokens=TokenFile(None),
             allowed_origins=(),
             check_host=True,
             readiness=lambda: self.away,

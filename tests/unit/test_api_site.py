@@ -8,8 +8,9 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from cyme.access.tokenfile import TokenFile
 from cyme.api import site as module
-from cyme.api.site import make_site
+from cyme.api.site import Limits, make_site
 from tests.fakes.controller import FakeController
 from tests.support.httpmemory import Connection, request
 
@@ -26,7 +27,7 @@ class SiteCase(SynchronousTestCase):
         self.site = make_site(
             self.clock,
             self.controller,
-            max_request_body=LIMIT,
+            limits=Limits(request_body=LIMIT), tokens=TokenFile(None),
             allowed_origins=(),
             check_host=True,
             readiness=dict,

@@ -9,7 +9,8 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.api.site import make_site
+from cyme.access.tokenfile import TokenFile
+from cyme.api.site import Limits, make_site
 from cyme.api.streams import KEEP_ALIVE, READS_WITHIN, STREAMS_MOST, frame
 from tests.fakes.controller import FakeController, FakeFollowing
 from tests.support.httpmemory import Connection, Response, request
@@ -28,7 +29,7 @@ class StreamCase(SynchronousTestCase):
         self.site = make_site(
             self.clock,
             self.controller,
-            max_request_body=1000,
+            limits=Limits(request_body=1000, connections_of_one=1000), tokens=TokenFile(None),
             allowed_origins=(),
             check_host=True,
             readiness=dict,

@@ -11,8 +11,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.test.requesthelper import DummyRequest
 
-from cyme.api.routing import asker_of
-from cyme.api.site import make_site
+from cyme.access.tokenfile import TokenFile
+from cyme.api.access import asker_of
+from cyme.api.site import Limits, make_site
 from cyme.asking import CONTROLLER, Asker, asked_by, asker
 from cyme.bus.local import Switch
 from cyme.catalogue import Catalogue
@@ -201,7 +202,7 @@ class WayTests(SynchronousTestCase):
         site = make_site(
             branch.clock,
             branch.controller,
-            max_request_body=1000,
+            limits=Limits(request_body=1000), tokens=TokenFile(None),
             allowed_origins=(),
             check_host=True,
             readiness=dict,

@@ -14,19 +14,22 @@ COMMON = frozenset({"declarations", "errors", "interfaces", "naming"})
 
 #: Module (or package, with all in it) of `cyme` -> which others it may import, beside `COMMON`.
 MAY_IMPORT: dict[str, frozenset[str]] = {
-    "actors": frozenset({"asking", "envelope", "narration", "probing"}),
+    "access": frozenset(),
+    "actors": frozenset({"asking", "envelope", "narration", "probing", "seldom"}),
     "addresses": frozenset(),
     # What forms take is what the API takes, and requests come in by the same door.
-    "admin": frozenset({"api", "asking"}),
-    "api": frozenset({"asking", "queued", "targets"}),
+    "admin": frozenset({"access", "api", "asking", "narration"}),
+    "api": frozenset({"access", "addresses", "asking", "narration", "queued", "seldom", "targets"}),
     "asking": frozenset(),
     "branch": frozenset({"addresses", "broker_choice", "embedded", "readers", "rootfolder", "settings"})
     | {"systemd", "vitals"},
     "broker_choice": frozenset({"brokers", "readers"}),
     "brokers": frozenset(),
-    "bus": frozenset({"brokers"}),
+    "bus": frozenset({"brokers", "seldom"}),
     "catalogue": frozenset({"asking", "faults"}),
-    "cli": frozenset({"brokers", "bus", "listing", "options", "readers", "rootfolder", "settings", "tap"}),
+    "cli": frozenset(
+        {"access", "brokers", "bus", "listing", "options", "readers", "rootfolder", "settings", "tap"}
+    ),
     "controller": frozenset(
         {"actors", "asking", "brokers", "membership", "narration", "planning", "queued", "targets", "taskids"}
     ),
@@ -60,6 +63,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "remote": frozenset({"brokers", "holders", "planning", "vitals"}),
     "replication": frozenset({"actors", "wireforms"}),
     "rootfolder": frozenset({"brokers"}),
+    "seldom": frozenset(),
     "settings": frozenset({"addresses", "brokers", "readers", "targets"}),
     "stalls": frozenset(),
     "stopsignals": frozenset(),

@@ -22,6 +22,10 @@ DEFAULTS = {
     "http": Address("tcp:8000:interface=127.0.0.1", "127.0.0.1"),
     "without-http": False,
     "insecure": False,
+    "auth-token-file": None,
+    "open-metrics": False,
+    "request-rate": 100,
+    "max-connections": 1000,
     "broker": None,
     "probe-broker": "amqp://guest:guest@127.0.0.1:5672//",
     "database": None,
@@ -110,9 +114,12 @@ class OptionsTests(SynchronousTestCase):
             "allow-origin": ("https://Panel.example:8443", ("https://panel.example:8443",)),
             "allow-target": ("*.example.com:8443", ("*.example.com:8443",)),
             "deny-target": ("10.0.0.0/8", ("10.0.0.0/8",)),
+            "auth-token-file": ("/etc/cyme/tokens", "/etc/cyme/tokens"),
+            "request-rate": ("0", 0),
+            "max-connections": ("5", 5),
             "config": (os.devnull, os.devnull),
         }
-        flags = {"without-http", "insecure"}
+        flags = {"without-http", "insecure", "open-metrics"}
         self.assertEqual(set(cases) | flags, set(DEFAULTS))
         for name, (text, value) in cases.items():
             self.assertEqual(parse(f"--{name}", text)[name], value, name)
@@ -142,6 +149,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(
             parse("--insecure", "0.0.0.0:80").settings.http, Address("tcp:80:interface=0.0.0.0", "0.0.0.0")
         )
+        self.assertIsNotNone(parse("--auth-token-file=tokens", "0.0.0.0:80").settings.http)
 
     def test_precedence(self) -> None:
         """The command line beats the environment, which beats the file, which beats the default."""
@@ -229,7 +237,7 @@ class RefusalTests(SynchronousTestCase):
         """An address that other machines can reach is refused with what that would mean."""
         for address in ("0.0.0.0:8000", "example.org", "[::]:8000", "tcp:8000", "ssl:443:interface=10.0.0.1"):
             text = self.refused(address)
-            self.assertIn("anyone who can reach it can start processes; --insecure", text, address)
+            self.assertIn("anyone who can reach it can start processes: --auth-token-file", text, address)
         self.assertIn("--http: other machines can reach every address", self.refused("tcp:8000"))
 
     def test_no_password(self) -> None:

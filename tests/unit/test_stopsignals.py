@@ -54,6 +54,21 @@ class StopSignalsTests(SynchronousTestCase):
             signals=signals,
         ).install()
 
+    def test_reread(self) -> None:
+        """Where there is something to read again, SIGHUP has that done, and stops nothing."""
+        signals = FakeSignals()
+        StopSignals(
+            self.reactor,  # type: ignore[arg-type]
+            lambda: self.done.append("stop"),
+            lambda: self.done.append("hurry"),
+            lambda: self.done.append("reread"),
+            signals=signals,
+        ).install()
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signals.handlers[number](number, None)
+        self.reactor.turn()
+        self.assertEqual(self.done, ["reread", "stop", "reread", "hurry"])
+
     def test_first_stops_second_hurries(self) -> None:
         """The first signal stops the branch, each further one hurries it, whichever they are."""
         signals = FakeSignals()
