@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cyme.interfaces import IController
 
 #: Seconds between two ticks without an event; and for which events are gathered for one.
-EVERY, GATHER = 3.0, 0.25
+EVERY, GATHER = 2.0, 0.25
 
 
 class Ticking:

@@ -116,6 +116,8 @@ class Pages:
         return serve
 
     def _serve(self, route: PageRoute, request: Request, **names: str) -> Any:
+        if request.method == b"POST":
+            self._guard.check_change(request)
         visitor = self._visitor(request)
         if visitor is None:
             return self._ask_to_log_in(request)
@@ -155,7 +157,6 @@ class Pages:
 
         :raises CymeError: when they may not have been.
         """
-        self._guard.check_change(request)
         fields, is_json = body_fields(request)
         if is_json:
             raise MalformedBody(f"forms are sent as {FORM}")
@@ -245,6 +246,7 @@ class Pages:
             wanted = query.get("next", "")
             values = {"next": wanted, "problem": None, "onward": safe(wanted) if wanted else None}
             return self._page(request, Page("login.html", values), None)
+        self._guard.check_change(request)
         form = self._form(request, None)
         wanted = "".join(form.get("next", ()))
 
@@ -266,6 +268,7 @@ class Pages:
         return trying.addCallback(tried).addErrback(failed)
 
     def _log_out(self, request: Request) -> bytes:
+        self._guard.check_change(request)
         visitor = self._visitor(request)
         if visitor is not None:
             self._form(request, visitor)

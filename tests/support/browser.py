@@ -68,9 +68,13 @@ class Visit:
             self.page.reload()
         raise AssertionError(f"{text!r} never came; the page says: {self.text()}")
 
-    def violations(self) -> list[str]:
-        """What is grave of what axe finds in the page."""
-        found = Axe().run(self.page).response["violations"]
+    def violations(self, rule: str | None = None) -> list[str]:
+        """What is grave of what axe finds in the page.
+
+        :param rule: the only one that is looked at; None for all.
+        """
+        options = {} if rule is None else {"runOnly": [rule]}
+        found = Axe().run(self.page, options=options).response["violations"]
         return [
             f"{self.page.url}: {one['id']}: {one['help']}: {[node['html'] for node in one['nodes'][:3]]}"
             for one in found
