@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 
 from cyme.access import ANYBODY
 from cyme.access.sessions import cookie
-from cyme.admin.visits import Visitor
+from cyme.admin.visits import Visitor, comes_from_elsewhere
 from cyme.api.problems import TooOften, Unauthenticated
 from cyme.errors import CrossSite
 
@@ -94,9 +94,3 @@ class SessionVisitors:
 
     def _give(self, request: Request, session: Session | None) -> None:
         request.responseHeaders.addRawHeader("Set-Cookie", cookie(session, is_secure=request.isSecure()))
-
-
-def comes_from_elsewhere(request: Request) -> bool:
-    """Whether a link of another site was followed, see Note [Links from elsewhere]."""
-    sites = request.requestHeaders.getRawHeaders("Sec-Fetch-Site", [])
-    return any(site.lower() in ("cross-site", "same-site") for site in sites)

@@ -25,7 +25,7 @@ from cyme.admin.live import Ticks
 from cyme.admin.logtail import Logs
 from cyme.admin.rendering import Renderer, path, safe
 from cyme.admin.routes import ROUTES, PageRoute
-from cyme.admin.visits import Visit, Visitor, Visitors
+from cyme.admin.visits import Visit, Visitor, Visitors, comes_from_elsewhere
 from cyme.api.access import asker_of
 from cyme.api.bodies import FORM, body_fields, query_fields
 from cyme.api.guard import Guard
@@ -244,7 +244,8 @@ class Pages:
             return self._redirect(request, Redirect(path()))
         if request.method == b"GET":
             wanted = query.get("next", "")
-            values = {"next": wanted, "problem": None, "onward": safe(wanted) if wanted else None}
+            onward = safe(wanted) if comes_from_elsewhere(request) else None
+            values = {"next": wanted, "problem": None, "onward": onward}
             return self._page(request, Page("login.html", values), None)
         self._guard.check_change(request)
         form = self._form(request, None)

@@ -142,3 +142,10 @@ class Visit:
     def shown(self, value: Any) -> Any:
         """Something as this visitor may see it: without passwords, unless they may set them."""
         return value if self.visitor.principal.sees_secrets else redacted(value)
+
+
+def comes_from_elsewhere(request: Request) -> bool:
+    """Whether a link of another site was followed, see Note [Links from elsewhere] in
+    `cyme.admin.session_visitors`."""
+    sites = request.requestHeaders.getRawHeaders("Sec-Fetch-Site", [])
+    return any(site.lower() in ("cross-site", "same-site") for site in sites)

@@ -7,7 +7,7 @@ hear, and says who was silent.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
@@ -232,7 +232,7 @@ class Overview:
         users: Counter[tuple[str, str]] = Counter()
         for instance in self._catalogue.instances(app):
             users.update((instance.app, queue) for queue in instance.queues)
-        counts = await self._kept_for(("queues", app), lambda: self._count(apps))
+        counts = await self._kept_for(("queues", app), lambda: self._trends.count(apps))
         found = []
         for name in apps:
             for queue in self._catalogue.queues(name):
@@ -247,13 +247,6 @@ class Overview:
                     }
                 )
         return found
-
-    async def _count(self, apps: Collection[str]) -> dict[tuple[str, str], tuple[int, int]]:
-        counted: dict[tuple[str, str], tuple[int, int]] = {}
-        for broker, queues in self._trends.brokers(apps).items():
-            counts = await self._trends.count(broker, [name for _, name in queues])
-            counted.update({key: counts[key[1]] for key in queues if key[1] in counts} if counts else {})
-        return counted
 
     # -- what is newest -----------------------------------------------------------------
 

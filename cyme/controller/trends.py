@@ -19,7 +19,7 @@ from math import isnan, nan
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
@@ -221,40 +221,41 @@ class Trends(Service):
                     _add(values, kind, instance.app, instance.name, value)
 
     async def _sample_queues(self, values: dict[Key, float]) -> None:
-        apps = [app.name for app in self._catalogue.apps()]
-        for broker, queues in self.brokers(apps).items():
-            counts = await self.count(broker, [name for _, name in queues])
-            if counts is None:
-                continue
-            for app_name, name in queues:
-                if name in counts:
-                    _add(values, WAITING, app_name, name, counts[name][0])
+        counts = await self.count(app.name for app in self._catalogue.apps())
+        for (app_name, name), (messages, _) in counts.items():
+            _add(values, WAITING, app_name, name, messages)
 
-    def brokers(self, apps: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-        """The queues of apps, each with its app, by the broker that they are on."""
+    async def count(self, apps: Iterable[str]) -> dict[tuple[str, str], tuple[int, int]]:
+        """Messages and consumers of apps' queues, by app and name; without those nobody can count now."""
         by_broker: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for name in apps:
             app = self._catalogue.app(name)
             if app is not None:
                 queues = [(name, queue.name) for queue in self._catalogue.queues(name)]
                 by_broker[app.broker or self._default_broker()] += queues
-        return by_broker
+        # Side by side: one that is slow shall not make the others late.
+        asked = [Deferred.fromCoroutine(self._ask(*one)) for one in by_broker.items()]
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        for counts in await gatherResults(asked, consumeErrors=True):
+            found.update(counts)
+        return found
 
-    async def count(self, broker: str, queues: Iterable[str]) -> dict[str, tuple[int, int]] | None:
-        """Messages and consumers of queues, as their broker counts them; None where it can't tell."""
-        names = list(dict.fromkeys(queues))[:MOST_QUEUES]
-        if not names:
+    async def _ask(
+        self, broker: str, queues: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[int, int]]:
+        names = list(dict.fromkeys(name for _, name in queues))[:MOST_QUEUES]
+        if not names or self._remote.reachable(broker) is False:
             return {}
         try:
-            counted = await self._remote.count(broker, names).addTimeout(COUNT_WITHIN, self._clock)
+            counts = await self._remote.count(broker, names).addTimeout(COUNT_WITHIN, self._clock)
         except (BrokerAway, TimeoutError):
-            return None
-        if counted is None:
-            return None
-        return {
-            name: (0, 0) if count is None else (count.messages, count.consumers)
-            for name, count in counted.items()
-        }
+            return {}
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        for key in queues:
+            if counts is not None and key[1] in counts:
+                count = counts[key[1]]
+                found[key] = (0, 0) if count is None else (count.messages, count.consumers)
+        return found
 
 
 def _add(values: dict[Key, float], kind: str, app: str, name: str, value: float) -> None:

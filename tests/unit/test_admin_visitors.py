@@ -137,8 +137,11 @@ class VisitorsTests(PagesCase):
 
     def test_link_from_elsewhere(self) -> None:
         """Who followed a link of another site is told that a click goes on, if they have logged in."""
-        text = self.page("/admin/login/?next=/admin/instances/")
-        self.assertIn("go on", text)
+        where = "/admin/login/?next=/admin/instances/"
+        answer = self.browser.get(where, ("Sec-Fetch-Site", "cross-site"))
+        self.assertIn("go on", self.text(answer))
+        self.assertIn(b'<a href="/admin/instances/">', answer.body)
+        self.assertNotIn("go on", self.page(where))
 
     def test_authorization(self) -> None:
         """The pages go by sessions alone: what a browser sends by itself lets nobody in."""
