@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults
+from twisted.python.failure import Failure
 
 from cyme.admin import formats
 from cyme.admin.answers import Answer, Page, Redirect, Stream
@@ -16,10 +18,12 @@ from cyme.admin.rendering import STATES, path
 from cyme.admin.visits import Visit
 from cyme.api.instances import INSTANCE_PARAMETERS
 from cyme.api.streams import wants_stream
-from cyme.errors import CymeError, NotFound
+from cyme.errors import CymeError
 
 #: Lines of the log, and events, that the page of an instance shows.
 LINES_SHOWN, EVENTS_SHOWN = 40, 12
+#: Seconds for which a page waits for what a worker says.
+WITHIN = 2.5
 POOLS = ("prefork", "threads", "solo", "eventlet", "gevent")
 
 #: What may be asked of the list: the names of its query's fields.
@@ -63,18 +67,22 @@ async def show(visit: Visit) -> Answer:
     details = await _details(visit, name)
     app = details["app"]
     problems: list[str] = []
-    health = log = None
+    health: dict[str, Any] = {}
+    log = None
     # Of one whose branch is away there is nothing to ask but what is written down here.
     if details["state"] != "lost":
-        health = await _or_none(controller.instances.health(app, name), problems)
-        log = await _or_none(controller.instances.log(app, name, LINES_SHOWN), problems)
+        asked = [controller.instances.health(app, name), controller.instances.log(app, name, LINES_SHOWN)]
+        found, log = await gatherResults([_or_none(visit, one, problems) for one in asked])
+        health = found or {}
     happened = await controller.overview.events(instance=name, app=app, limit=EVENTS_SHOWN)
     queues = set(controller.queues.all(app))
     return Page(
         "instance.html",
         {
             "it": details,
-            "health": health,
+            "reason": health.get("reason"),
+            "drift": health.get("drift") or [],
+            "missing": (health.get("consumers") or {}).get("missing") or [],
             "log": log,
             "events": happened["events"],
             "plots": await plots(visit, app, name),
@@ -91,7 +99,7 @@ async def log(visit: Visit) -> Answer:
     if wants_stream(visit.request):
         return Stream(name, details["app"])
     problems: list[str] = []
-    text = await _or_none(visit.controller.instances.log(details["app"], name, 300), problems)
+    text = await _or_none(visit, visit.controller.instances.log(details["app"], name, 300), problems)
     return Page("log.html", {"it": details, "log": text, "problems": problems})
 
 
@@ -101,15 +109,15 @@ async def _details(visit: Visit, name: str) -> dict[str, Any]:
     return details
 
 
-async def _or_none(asked: Any, problems: list[str]) -> Any:
-    """What a verb answers; None where it can't, and the reason among the problems."""
-    try:
-        return await asked
-    except NotFound:
-        raise
-    except CymeError as problem:
-        problems.append(str(problem))
-        return None
+def _or_none(visit: Visit, asked: Deferred[Any], problems: list[str]) -> Deferred[Any]:
+    """What a verb answers; None where it can't, and the reason among the problems, or where it is slow."""
+
+    def failed(failure: Failure) -> None:
+        if not failure.check(TimeoutError):
+            failure.trap(CymeError)
+            problems.append(str(failure.value))
+
+    return asked.addTimeout(WITHIN, visit.clock).addErrback(failed)
 
 
 # -- forms --------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from cyme.admin.actions import ACTIONS
 from cyme.declarations import Instance
+from cyme.errors import BrokerAway
 from cyme.queued import TaskError, TaskState
-from tests.support.httpmemory import request
+from tests.support.httpmemory import Connection, request
 from tests.support.memorybranch import memory_branch
 from tests.support.pages import NOW, PagesCase
 
@@ -128,6 +130,46 @@ class ShowTests(PageCase):
         for words in ("w1 running", "Its worker answers", "It is to run", "w1@host.example", "4711", "mail"):
             self.assertIn(words, text)
         self.assertIn("amqp://me:", text)
+
+    def test_ailing_instance(self) -> None:
+        """The page says what ails an instance, how it differs, and what could not be asked, once each."""
+        health = {
+            "verdict": "unresponsive",
+            "reason": "R",
+            "drift": ["D"],
+            "consumers": {"missing": ["mail"]},
+        }
+        self.patch(self.branch.controller.instances, "health", lambda app, name: succeed(health))
+        text = self.page("/admin/instances/w1/")
+        self.assertIn("Its worker answers: R.", text)
+        self.assertIn("Differs from its declaration: D", text)
+        self.assertIn("mail not consumed now", text)
+
+        def away(*_: Any, **__: Any) -> Any:
+            return fail(BrokerAway("amqp://mq//", "refused"))
+
+        for verb in ("health", "log"):
+            self.patch(self.branch.controller.instances, verb, away)
+        text = self.page("/admin/instances/w1/")
+        self.assertEqual(text.count("the broker amqp://mq//"), 1)
+
+    def test_slow_worker(self) -> None:
+        """A page does not wait for long for what a worker says."""
+        self.patch(self.branch.controller.instances, "health", lambda app, name: Deferred())
+        connection = Connection(self.site)
+        connection.request("GET", "/admin/instances/w1/", headers=self.browser.headers())
+        self.clock.pump([0.5] * 6)
+        self.assertIn("w1 ", self.text(connection.response()))
+
+    def test_lost_instance(self) -> None:
+        """Of an instance whose branch is away is shown what is known, and nothing asked."""
+        lost = Instance(name="x1", app="foo", branch="b2")
+        self.successResultOf(self.branch.catalogue.change(lambda: [lost]))
+        self.clock.advance(2)
+        self.assertIn("x1 lost", self.page("/admin/instances/x1/"))
+        self.assertIn("x1 lost", self.page("/admin/instances/?state=attention"))
+        self.assertIn("b2", self.page("/admin/branches/b2/"))
+        self.assertIn("1 is lost", self.page("/admin/"))
 
     def test_not_there(self) -> None:
         """What is not there is told on a page."""
