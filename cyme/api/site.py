@@ -196,11 +196,12 @@ class Front(Resource):
         except CymeError as problem:
             self._refuse(request, problem)
             return NOT_DONE_YET
+        if pages is not None:
+            # For pages of no other site, whatever may read the API.
+            return pages.resource.render(request)
         self._guard.mark(request)
         if prefix is not None:
             return self._queueing.render(request)
-        if pages is not None:
-            return pages.resource.render(request)
         return self._routes.render(request)
 
 

@@ -105,7 +105,7 @@ def make_pages_site(clock: Clock, controller: Any, file: TokenFile) -> ApiSite:
         controller,
         limits=Limits(request_body=100_000),
         tokens=file,
-        allowed_origins=(),
+        allowed_origins=("*", "https://panel.example"),
         check_host=True,
         readiness=dict,
         make_pages=lambda guard, access: Pages(

@@ -485,6 +485,13 @@ class SafetyTests(PageCase):
         self.refused(("Sec-Fetch-Site", "cross-site"))
         self.refused(("Sec-Fetch-Site", "same-site"))
 
+    def test_no_reader_elsewhere(self) -> None:
+        """Pages are for those of no other site to read, also where these may read the API."""
+        origin = ("Origin", "https://panel.example")
+        for where in ("/admin/", "/admin/add/app/", "/admin/static/cyme.js"):
+            self.assertIsNone(self.browser.get(where, origin).header("Access-Control-Allow-Origin"))
+        self.assertIsNotNone(self.browser.get("/foo/", origin).header("Access-Control-Allow-Origin"))
+
     def test_proof(self) -> None:
         """A form without the proof that was made for this browser is refused."""
         self.refused(proof="")
