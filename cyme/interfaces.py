@@ -479,9 +479,10 @@ class ISupervisor(Interface):
         """How an instance of this branch is: JSON-able; `state` is a `planning.State`.
 
         Keys: `state`, `pid`, `node`, `started_at`, `last_pong`, `last_exit`,
-        `failures`, `next_attempt`, `draining`, `problems`, `progress` with `total`, `running`, `reserved`
-        and `at`, null while the worker was not asked, and `resources` with the keys of
-        `limits.Resources`, null while nothing was measured. `last_exit` is None or has, among others,
+        `failures`, `next_attempt`, `draining`, `problems`, `progress` with `total`, how many tasks
+        have begun, and `at`, null while the worker has not said so, and `running` and `reserved`, null
+        while that was not asked, and `resources` with the keys of `limits.Resources`, null while nothing
+        was measured. `last_exit` is None or has, among others,
         `reason`, a `cyme.exits.Reason`, and `explanation`, for people. `is_current`, whether its
         process was started as is declared now; `is_consuming`, whether it consumes from all that
         is declared.

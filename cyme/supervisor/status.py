@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict
 
 from cyme.exits import Reason
-from cyme.planning import Desired, Heard, History, Observed, Policy, Progress, State, state_of
+from cyme.planning import Desired, Heard, History, Observed, Policy, State, state_of
 from cyme.supervisor.reasons import explanation_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def status_of(
         "last_exit": exit_details(tracked.history, tracked.last_words),
         "draining": draining(tracked.draining),
         "problems": problems(tracked, state),
-        "progress": _progress(tracked.heard.progress),
+        "progress": _progress(tracked.heard),
         "resources": asdict(tracked.resources) if tracked.resources is not None else None,
     }
 
@@ -54,15 +54,17 @@ def draining(progress: Draining | None) -> Mapping[str, Any] | None:
     return {"since": progress.since, "deadline": progress.deadline, "running": progress.running}
 
 
-def _progress(progress: Progress | None) -> Mapping[str, Any] | None:
-    """How many tasks have begun since the worker's start, and how many are at hand."""
-    if progress is None:
+def _progress(heard: Heard) -> Mapping[str, Any] | None:
+    """How many tasks have begun since the worker's start, and how many are at hand if that was asked."""
+    if heard.begun is None:
         return None
+    total, at = heard.begun
+    now = heard.progress
     return {
-        "total": progress.total,
-        "running": progress.running,
-        "reserved": progress.reserved,
-        "at": progress.at,
+        "total": total,
+        "at": at,
+        "running": None if now is None else now.running,
+        "reserved": None if now is None else now.reserved,
     }
 
 
