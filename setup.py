@@ -22,6 +22,7 @@ INSTALL_REQUIRES = [
     "attrs >= 24.2",
     "automat >= 24.8.1",
     "celery >= 5.7",
+    "jinja2 >= 3.1",
     "klein >= 24.8",
     "kombu[redis] >= 5.7",  # `cyme.remote` speaks to workers over the same kinds of queues as this
     "prometheus_client >= 0.20",
@@ -40,12 +41,14 @@ EXTRAS_REQUIRE = {
     "postgresql": ["psycopg[binary] >= 3.2"],
     "docs": ["docutils >= 0.20"],
     "test": [
+        "axe-playwright-python >= 0.1.8",
         "cryptography >= 42.0",
         "docutils >= 0.20",
         "hypothesis >= 6.100",
         "mypy >= 1.11",
         "mypy-zope >= 1.0.6",
         "openapi-spec-validator >= 0.7",
+        "playwright >= 1.65",
         "psycopg[binary] >= 3.2",
         "ruff >= 0.6",
         "schemathesis >= 4.0",
@@ -80,7 +83,11 @@ setup(
     # Said although it is the default: with it an editable install is a plain line in a `.pth`
     # file. The alternative, an import hook, is not on `sys.path`, so Twisted would not look there.
     package_dir={"": "."},
-    package_data={"cyme": ["py.typed"], "cyme.bus.amqp": ["spec.xml"]},
+    package_data={
+        "cyme": ["py.typed"],
+        "cyme.admin": ["templates/*.html", "static/*"],
+        "cyme.bus.amqp": ["spec.xml"],
+    },
     python_requires=">=3.10",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

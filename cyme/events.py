@@ -134,6 +134,16 @@ class Events:
     ) -> Deferred[tuple[Event, ...]]:
         return self._store.read_events(since, limit, app, instance)
 
+    def newest(
+        self,
+        *,
+        before: float | None = None,
+        limit: int = 100,
+        app: str | None = None,
+        instance: str | None = None,
+    ) -> Deferred[tuple[Event, ...]]:
+        return self._store.newest_events(before, limit, app, instance)
+
     def last(self) -> Deferred[int]:
         return self._store.last_event()
 

@@ -68,6 +68,11 @@ class IStore(Interface):
         :param app: and of this app (None: of all); `instance` likewise.
         """
 
+    def newest_events(
+        before: float | None, limit: int, app: str | None, instance: str | None
+    ) -> Deferred[tuple[Event, ...]]:
+        """Fire with the newest `limit` events from before a time (None: of all times), the newest first."""
+
     def last_event() -> Deferred[int]:
         """Fire with the id of this branch's newest event, or 0."""
 
@@ -97,6 +102,18 @@ class IEvents(Interface):
         *, since: int = 0, limit: int = 1000, app: str | None = None, instance: str | None = None
     ) -> Deferred[tuple[Event, ...]]:
         """Fire with the first `limit` events after the id `since`, in order."""
+
+    def newest(
+        *,
+        before: float | None = None,
+        limit: int = 100,
+        app: str | None = None,
+        instance: str | None = None,
+    ) -> Deferred[tuple[Event, ...]]:
+        """Fire with the newest `limit` events, the newest first.
+
+        :param before: a time in seconds since the epoch; none that happened then or later.
+        """
 
     def last() -> Deferred[int]:
         """Fire with the id of the newest event that can be read, or 0."""
@@ -462,8 +479,10 @@ class ISupervisor(Interface):
         """How an instance of this branch is: JSON-able; `state` is a `planning.State`.
 
         Keys: `state`, `pid`, `node`, `started_at`, `last_pong`, `last_exit`,
-        `failures`, `next_attempt`, `draining`, `problems`, and `resources` with the keys of
-        `limits.Resources`, null while nothing was measured. `last_exit` is None or has, among others,
+        `failures`, `next_attempt`, `draining`, `problems`, `progress` with `total`, how many tasks
+        have begun, and `at`, null while the worker has not said so, and `running` and `reserved`, null
+        while that was not asked, and `resources` with the keys of `limits.Resources`, null while nothing
+        was measured. `last_exit` is None or has, among others,
         `reason`, a `cyme.exits.Reason`, and `explanation`, for people. `is_current`, whether its
         process was started as is declared now; `is_consuming`, whether it consumes from all that
         is declared.
@@ -542,6 +561,9 @@ class IGateway(Interface):
         :raises NoSuchTask: see `status`.
         """
 
+    def recent(limit: int, app: str | None) -> Deferred[tuple[TaskStatus, ...]]:
+        """Fire with the tasks (of an app) that were issued here last, see `ITaskStore.recent_tasks`."""
+
     def revoke(task_id: str) -> Deferred[TaskStatus]:
         """Have a task not run, unless it runs already; fires with its status once that is stored.
 
@@ -565,6 +587,14 @@ class ITaskStore(Interface):
 
     def read_tasks(ids: Sequence[str]) -> Deferred[Mapping[str, TaskStatus]]:
         """Fire with what is known of tasks, by id; those that are not known are left out."""
+
+    def recent_tasks(branch: str, limit: int, app: str | None) -> Deferred[tuple[TaskStatus, ...]]:
+        """Fire with the tasks (of an app) that a branch issued last, the newest first.
+
+        Without their results and errors, which may be long.
+
+        :param limit: how many; an app's are looked for among the newest ten thousand.
+        """
 
     def claim_task(claim: Claim, now: float) -> Deferred[Claim]:
         """Take a deduplication id, unless somebody has it who may keep it until later than `now`.
@@ -700,3 +730,4 @@ class IController(Interface):
     rollouts = Attribute("the verbs of rolling restarts, see `cyme.controller.rollouts.Rollouts`")
     branches = Attribute("the verbs of branches, see `cyme.controller.branches.Branches`")
     events = Attribute("the verbs of the why-log, see `cyme.controller.history.History`")
+    overview = Attribute("what a person looks at, see `cyme.controller.overview.Overview`")

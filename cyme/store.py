@@ -204,6 +204,11 @@ class SQLStore:
     ) -> Deferred[tuple[Event, ...]]:
         return self._run(_thd_read_events, self._branch_id, since, limit, app, instance)
 
+    def newest_events(
+        self, before: float | None, limit: int, app: str | None, instance: str | None
+    ) -> Deferred[tuple[Event, ...]]:
+        return self._run(_thd_newest_events, self._branch_id, before, limit, app, instance)
+
     def last_event(self) -> Deferred[int]:
         return self._run(_thd_last_event, self._branch_id)
 
@@ -217,6 +222,9 @@ class SQLStore:
 
     def read_tasks(self, ids: Sequence[str]) -> Deferred[Mapping[str, TaskStatus]]:
         return self._run(taskrows.thd_read, tuple(ids))
+
+    def recent_tasks(self, branch: str, limit: int, app: str | None) -> Deferred[tuple[TaskStatus, ...]]:
+        return self._run(taskrows.thd_recent, branch, limit, app)
 
     def claim_task(self, claim: Claim, now: float) -> Deferred[Claim]:
         return self._run(_thd_locked, taskrows.thd_claim, claim, now)
@@ -646,6 +654,25 @@ def _thd_read_events(
     if instance is not None:
         statement = statement.where(_EVENT.c.instance == instance)
     rows = connection.execute(statement.order_by(_EVENT.c.id).limit(limit)).mappings()
+    return tuple(Event(**row) for row in rows)
+
+
+def _thd_newest_events(
+    connection: Connection,
+    branch: str,
+    before: float | None,
+    limit: int,
+    app: str | None,
+    instance: str | None,
+) -> tuple[Event, ...]:
+    statement = select(_EVENT).where(_EVENT.c.branch == branch)
+    if before is not None:
+        statement = statement.where(_EVENT.c.at < before)
+    if app is not None:
+        statement = statement.where(_EVENT.c.app == app)
+    if instance is not None:
+        statement = statement.where(_EVENT.c.instance == instance)
+    rows = connection.execute(statement.order_by(_EVENT.c.id.desc()).limit(limit)).mappings()
     return tuple(Event(**row) for row in rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import random
+import secrets
 import socket
 import sys
 from collections.abc import Callable
@@ -142,7 +143,12 @@ def _assemble(
     readiness: Readiness,
 ) -> Parts:
     """Build the parts of a branch; they come from modules that only a branch that starts needs."""
+    from cyme.access.sessions import Sessions
     from cyme.actors import Actors
+    from cyme.admin.rendering import Renderer
+    from cyme.admin.session_visitors import SessionVisitors
+    from cyme.admin.site import Pages
+    from cyme.admin.static import Files
     from cyme.api.site import Limits, make_site
     from cyme.catalogue import Catalogue
     from cyme.controller.facade import make_controller
@@ -267,7 +273,7 @@ def _assemble(
         shut_down=lambda: _stop(reactor),
     )
     background = MultiService()
-    for service in (controller.rolling, controller.moving, controller.evacuating):
+    for service in (controller.rolling, controller.moving, controller.evacuating, controller.trends):
         service.setServiceParent(background)
     facts = Facts(
         branch_id=branch_id,
@@ -278,7 +284,7 @@ def _assemble(
         bus=bus,
         default_broker=lambda: broker,
         redacted=redacted,
-        queues=dict,
+        queues=lambda: controller.trends.counts,
         lag=replication.lag,
         database_problem=lambda: store.problem,
     )
@@ -307,6 +313,19 @@ def _assemble(
             request_rate=settings.request_rate,
             connections=settings.max_connections,
             connections_of_one=max(1, settings.max_connections // 10),
+        ),
+        make_pages=lambda guard, access: Pages(
+            reactor,
+            controller,
+            guard,
+            SessionVisitors(
+                reactor,
+                Sessions(reactor, secrets.token_bytes, token_file.still_has),
+                token_file,
+                access,
+            ),
+            Renderer(Files()),
+            lambda: secrets.token_hex(16),
         ),
     )
     # Twisted's words about a factory that starts are of no use to operators.

@@ -25,7 +25,10 @@ from cyme.queued import (
     TaskStatus,
     Withdrawn,
 )
-from cyme.taskids import node_in
+from cyme.taskids import node_in, node_of
+
+#: Among how many of the newest tasks those of one app are looked for.
+RECENT_AMONG = 10_000
 
 _TASK = cast(Table, models.Task.__table__)
 _CLAIM = cast(Table, models.Deduplication.__table__)
@@ -122,6 +125,19 @@ def thd_read(connection: Connection, ids: Sequence[str]) -> Mapping[str, TaskSta
         for row in connection.execute(select(_TASK).where(_TASK.c.id.in_(some))).mappings():
             found[row["id"]] = _status(dict(row))
     return found
+
+
+def thd_recent(
+    connection: Connection, branch: str, limit: int, app: str | None
+) -> tuple[TaskStatus, ...]:
+    """See `ITaskStore.recent_tasks`; ids of one branch sort by their age, and end in its node field."""
+    names = ("id", "app", "queue", "state", "created_at", "finished_at")
+    columns = [_TASK.c[name] for name in names]
+    newest = select(*columns).order_by(_TASK.c.id.desc()).limit(RECENT_AMONG).subquery()
+    mine = newest.c.id.like(f"%-{node_of(branch):012x}")
+    statement = select(newest).where(mine if app is None else mine & (newest.c.app == app))
+    rows = connection.execute(statement.order_by(newest.c.id.desc()).limit(limit)).mappings()
+    return tuple(TaskStatus(**{**row, "state": TaskState(row["state"])}) for row in rows)
 
 
 def thd_claim(connection: Connection, claim: Claim, now: float) -> Claim:

@@ -7,6 +7,7 @@ import stat
 
 from twisted.logger import Logger
 
+from cyme.access.principals import ANYBODY, Principal
 from cyme.access.tokens import BadTokens, Tokens, read_tokens
 from cyme.errors import CannotStart
 
@@ -54,6 +55,10 @@ class TokenFile:
             return
         self.tokens = tokens
         self._log.info("the token file {path} has {count} tokens", path=self._path, count=len(tokens.entries))
+
+    def still_has(self, principal: Principal) -> bool:
+        """Whether somebody still has a token of just this scope; anybody needs none where there are none."""
+        return principal == ANYBODY if self.tokens is None else self.tokens.has(principal)
 
     @staticmethod
     def _read(path: str) -> Tokens:

@@ -56,10 +56,7 @@ class Access:
         :raises TooOften: when their address has sent too many.
         :raises Unauthenticated: when there are tokens, and they have none that is right.
         """
-        if self._rates is not None:
-            address = address_of(request)
-            if address is not None and not is_loopback(address) and not self._rates.allows(address):
-                raise TooOften("this address sends more requests a second than --request-rate allows")
+        self.check_rate(request)
         if self._file.tokens is None:
             return ANYBODY
         if self._open_metrics and request.path.rstrip(b"/") in OPEN_PATHS:
@@ -68,6 +65,17 @@ class Access:
         if token is None:
             raise Unauthenticated("it needs a token: Authorization: Bearer TOKEN, or Basic, as the password")
         return self.holder(request, token)
+
+    def check_rate(self, request: Request) -> None:
+        """Refuse a request of an address that has sent too many.
+
+        :raises TooOften: then.
+        """
+        if self._rates is None:
+            return
+        address = address_of(request)
+        if address is not None and not is_loopback(address) and not self._rates.allows(address):
+            raise TooOften("this address sends more requests a second than --request-rate allows")
 
     def holder(self, request: Request, token: str) -> Principal:
         """Who has a token that came in a request.

@@ -20,7 +20,6 @@ def routes(scrape: Callable[[], Deferred[bytes]]) -> tuple[Route, ...]:
             paths=("/metrics",),
             methods=READ,
             summary="what a monitoring system reads, as Prometheus has it",
-            is_common=True,
             passes_on=True,
             verb=lambda controller: scrape(),
             answer=answers.metrics,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from functools import cache
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 from klein import Klein
@@ -17,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http import RESPONSES
 from twisted.web.http_headers import Headers
-from twisted.web.resource import Resource
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from cyme.access import ANYBODY, Principal
@@ -149,16 +150,38 @@ class BoundedRequest(Request):
         site.log_refusal(error)
 
 
+#: What stands for all pages in the metrics.
+PAGES = "/admin/"
+#: The paths of the web pages.
+_PAGES = re.compile(rb"/admin(?:/|\Z)")
+
+
+class Pages(Protocol):
+    """What is used of `cyme.admin.site.Pages`."""
+
+    @property
+    def resource(self) -> IResource: ...
+
+    def close(self) -> None: ...
+
+
 class Front(Resource):
     """What every request passes before it comes to the routes."""
 
     isLeaf = True
 
     def __init__(
-        self, clock: IReactorTime, app: Klein, guard: Guard, access: Access, queueing: Queueing
+        self,
+        clock: IReactorTime,
+        app: Klein,
+        guard: Guard,
+        access: Access,
+        queueing: Queueing,
+        pages: Pages | None,
     ) -> None:
         super().__init__()
         self._clock = clock
+        self._pages = pages
         self._queueing = queueing
         self._routes = app.resource()
         self._guard = guard
@@ -169,16 +192,25 @@ class Front(Resource):
         headers.setRawHeaders(b"Server", SERVER)
         headers.setRawHeaders(b"X-Content-Type-Options", _NOSNIFF)
         headers.setRawHeaders(b"Cache-Control", _NO_STORE)
+        pages = self._pages if _PAGES.match(request.path) else None
         # What follows the prefix is another server's business.
-        prefix = self._queueing.prefix(request.uri)
+        prefix = self._queueing.prefix(request.uri) if pages is None else None
         try:
             self._guard.check_request(request, request.path if prefix is None else prefix)
             # A browser asks beforehand, without saying who asks, what it may send.
             is_asking = request.method == b"OPTIONS" and self._guard.is_preflight(request)
-            request.principal = PASSER_BY if is_asking else self._access.principal(request)
+            if pages is not None:
+                # Who it is, the pages find out, by the session.
+                self._access.check_rate(request)
+            else:
+                request.principal = PASSER_BY if is_asking else self._access.principal(request)
         except CymeError as problem:
             self._refuse(request, problem)
             return NOT_DONE_YET
+        if pages is not None:
+            request.route = PAGES
+            # For pages of no other site, whatever may read the API.
+            return pages.resource.render(request)
         self._guard.mark(request)
         if prefix is not None:
             request.route = QUEUEING
@@ -217,12 +249,14 @@ class ApiSite(Site):
         streams: Streams,
         connections: Connections,
         answered: Answered,
+        pages: Pages | None,
         *,
         max_request_body: int,
     ) -> None:
         super().__init__(resource, timeout=IDLE_TIMEOUT, reactor=reactor, parsePOSTFormSubmission=False)
         self.max_request_body = max_request_body
         self._streams = streams
+        self._pages = pages
         self._connections = connections
         self._answered = answered
         self._full = Seldom(reactor, FULL_SAID_EVERY)
@@ -243,6 +277,8 @@ class ApiSite(Site):
     def end_streams(self) -> None:
         """End the answers that have no end of their own, and begin no more of them."""
         self._streams.close()
+        if self._pages is not None:
+            self._pages.close()
 
     def acceptableProtocols(self) -> list[bytes]:
         # HTTP/2 has other channels, whose bodies nothing here bounds.
@@ -300,6 +336,7 @@ def make_site(
     open_metrics: bool = False,
     scrape: Callable[[], Deferred[bytes]] = lambda: succeed(b""),
     answered: Answered = lambda route, method, status, seconds: None,
+    make_pages: Callable[[Guard, Access], Pages] | None = None,
 ) -> ApiSite:
     """Build the site that serves the API of a branch.
 
@@ -309,6 +346,7 @@ def make_site(
     :param tokens: see `Access`; `open_metrics` likewise.
     :param scrape: fires with the text of the metrics.
     :param answered: hears of each request that was answered.
+    :param make_pages: makes what serves the web pages; without it there are none.
     """
     access = Access(reactor, tokens, rate=limits.request_rate, open_metrics=open_metrics)
     connections = Connections(reactor, limits.connections, limits.connections_of_one)
@@ -316,5 +354,8 @@ def make_site(
     streams = Streams(reactor)
     routes = all_routes(readiness, scrape)
     app = make_app(routes, controller, guard, streams)
-    front = Front(reactor, app, guard, access, Queueing(controller, guard, roots_of(routes)))
-    return ApiSite(reactor, front, streams, connections, answered, max_request_body=limits.request_body)
+    pages = make_pages(guard, access) if make_pages is not None else None
+    front = Front(reactor, app, guard, access, Queueing(controller, guard, roots_of(routes)), pages)
+    return ApiSite(
+        reactor, front, streams, connections, answered, pages, max_request_body=limits.request_body
+    )

@@ -114,5 +114,6 @@ def lost(since: str | None) -> dict[str, Any]:
         "last_exit": None,
         "draining": None,
         "problems": ["its branch is away" + (f" since {since}" if since is not None else "")],
+        "progress": None,
         "resources": None,
     }

@@ -16,12 +16,16 @@ from cyme.controller.history import History, HistoryActor
 from cyme.controller.instances import Instances
 from cyme.controller.issued import ACTOR, IssuedTasks, TaskActor, name_of
 from cyme.controller.moving import Moving
+from cyme.controller.overview import Overview, OverviewActor
 from cyme.controller.owner import BranchActor, InstanceActor
 from cyme.controller.placing import Places
 from cyme.controller.queues import Queues
+from cyme.controller.recency import LastEvents
 from cyme.controller.rolling import Rolling
 from cyme.controller.rollouts import RolloutActor, Rollouts
+from cyme.controller.statuses import StatusActor, Statuses
 from cyme.controller.tasks import NO_RULES, Rules, Tasks
+from cyme.controller.trends import Trends
 from cyme.declarations import Declaration, Instance
 from cyme.interfaces import IController
 
@@ -39,7 +43,7 @@ class Controller:
 
     :param default_broker: gives the URL of the broker of apps that name none; asked at each use.
     :ivar rolling: carries rolling restarts out; to be started when all else is up, like `moving`,
-        which moves what is here when this branch is drained, and `evacuating`.
+        which moves what is here when this branch is drained, `evacuating`, and `trends`, which samples.
     """
 
     def __init__(
@@ -85,6 +89,24 @@ class Controller:
         self.events = History(clock, catalogue, events, actors, branch_id)
         self.rollouts = Rollouts(clock, catalogue, actors, events, branch_id, restart_timeout)
         self.rolling = Rolling(clock, catalogue, actors, events, branch_id)
+        self.trends = Trends(
+            clock,
+            catalogue,
+            supervisor,
+            remote,
+            branch_id,
+            # The first of those that live, see Note [What a trend knows].
+            lambda: min(presence.members(), default=branch_id) == branch_id,
+            default_broker,
+        )
+        here = StatusActor(catalogue, supervisor, LastEvents(events), branch_id)
+        newest = OverviewActor(self.trends, events, gateway)
+        actors.register("Branch", here, lambda: [branch_id])
+        actors.register("Branch", newest, lambda: [branch_id])
+        statuses = Statuses(clock, actors, presence, here, branch_id)
+        self.overview = Overview(
+            clock, catalogue, actors, presence, statuses, newest, self.trends, issued, branch_id
+        )
 
 
 def make_controller(

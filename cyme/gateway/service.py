@@ -364,6 +364,9 @@ class Gateway(Service):
 
         return self._ledger.read(task_id).addCallback(found)
 
+    def recent(self, limit: int, app: str | None) -> Deferred[tuple[TaskStatus, ...]]:
+        return self._store.recent_tasks(self._branch_id, limit, app)
+
     def wait(self, task_id: str, timeout: float) -> Deferred[TaskStatus]:
         if not is_of(task_id, self._branch_id):
             return fail(NoSuchTask(task_id))

@@ -81,6 +81,8 @@ class Heard:
     :ivar consumers_at: when it said so, seconds since the epoch.
     :ivar autoscale: (max, min) of its pool; None while not known or when it has no autoscaler.
     :ivar progress: what moves in it; None while it was not asked.
+    :ivar begun: how many tasks have begun since its start, and when it said so, seconds since the epoch;
+        None while it has not. It says so far more often than what moves in it.
     :ivar uncounted: how many times in a row the broker counted no consumer of its private queue
         while it said that it consumes from it.
     :ivar has_reconsumed: whether its consumers were made anew since.
@@ -92,6 +94,7 @@ class Heard:
     consumers_at: float | None = None
     autoscale: tuple[int, int] | None = None
     progress: Progress | None = None
+    begun: tuple[int, float] | None = None
     uncounted: int = 0
     has_reconsumed: bool = False
 

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import evolve
 
 from cyme.planning import Heard, QueueCount
-from cyme.supervisor.progress import progressed
+from cyme.supervisor.progress import progressed, total_of
 
 
 def consumers_of(answer: Any) -> frozenset[str] | None:
@@ -50,11 +50,13 @@ def interrogated(
     """Take in a worker's answers to questions of those names; None for one that did not come."""
     consumers = consumers_of(queues)
     scale = autoscale_of(stats)
+    total = total_of(stats)
     return evolve(
         answered(heard, now),
         consumers=heard.consumers if consumers is None else consumers,
         consumers_at=heard.consumers_at if consumers is None else now,
         autoscale=heard.autoscale if stats is None else scale,
+        begun=heard.begun if total is None else (total, now),
         progress=progressed(heard.progress, now, stats, active, reserved),
     )
 

@@ -42,6 +42,7 @@ def status_of(
         "last_exit": exit_details(tracked.history, tracked.last_words),
         "draining": draining(tracked.draining),
         "problems": problems(tracked, state),
+        "progress": _progress(tracked.heard),
         "resources": asdict(tracked.resources) if tracked.resources is not None else None,
     }
 
@@ -51,6 +52,20 @@ def draining(progress: Draining | None) -> Mapping[str, Any] | None:
     if progress is None:
         return None
     return {"since": progress.since, "deadline": progress.deadline, "running": progress.running}
+
+
+def _progress(heard: Heard) -> Mapping[str, Any] | None:
+    """How many tasks have begun since the worker's start, and how many are at hand if that was asked."""
+    if heard.begun is None:
+        return None
+    total, at = heard.begun
+    now = heard.progress
+    return {
+        "total": total,
+        "at": at,
+        "running": None if now is None else now.running,
+        "reserved": None if now is None else now.reserved,
+    }
 
 
 def consumes_all(desired: Desired, heard: Heard) -> bool:

@@ -76,6 +76,61 @@ def make_controller_tests(
             self.assertGreaterEqual(following.position, 0)
             self.refused(NoSuchInstance, follow, None, "w9", deliver=lambda event: None, failed=lambda: None)
 
+        def test_overview(self) -> None:
+            """All instances are shown at once, page by page, as far as they match, with their states."""
+            for name in ("w1", "w2", "x3"):
+                self.have_instance(name)
+            self.have_instance("w4", app="bar", is_enabled=False)
+            overview = self.controller.overview
+            shown = self.result(overview.instances, limit=2)
+            self.assertEqual([row["name"] for row in shown["rows"]], ["w1", "w2"])
+            self.assertEqual((shown["matching"], shown["total"], shown["silent"]), (4, 4, []))
+            self.assertEqual((shown["states"]["running"], shown["states"]["disabled"]), (3, 1))
+            row = shown["rows"][0]
+            self.assertEqual((row["app"], row["state"], row["is_enabled"]), ("foo", "running", True))
+            self.assertTrue({"pid", "problems", "rss", "last_event", "queues", "branch"} <= row.keys())
+
+            def names(**which: Any) -> list[str]:
+                return [one["name"] for one in self.result(overview.instances, **which)["rows"]]
+
+            self.assertEqual(names(offset=2, limit=2), ["w4", "x3"])
+            self.assertEqual(names(text="w"), ["w1", "w2", "w4"])
+            self.assertEqual(names(app="bar"), ["w4"])
+            self.assertEqual(names(state="disabled"), ["w4"])
+            self.assertEqual(names(branch="elsewhere"), [])
+            states = self.result(overview.states)
+            self.assertEqual((states["all"]["running"], states["apps"]["bar"]["disabled"]), (3, 1))
+
+        def test_overview_of_the_rest(self) -> None:
+            """Branches, queues, events, tasks and trends are shown, also where there are none."""
+            overview = self.controller.overview
+            self.assertEqual(self.result(overview.queues), [])
+            self.refused(NoSuchApp, overview.queues, "foo")
+            self.have_instance()
+            self.result(self.controller.queues.add, "foo", "mail")
+            (queue,) = self.result(overview.queues)
+            self.assertEqual((queue["app"], queue["name"], queue["paused"]), ("foo", "mail", False))
+            (branch,) = self.result(overview.branches)
+            self.assertEqual((branch["id"], branch["lost"], branch["instances"]), (overview.branch, False, 1))
+            self.assertEqual(self.result(overview.events, app="nothing")["events"], [])
+            self.assertEqual(self.result(overview.tasks)["tasks"], [])
+            self.refused(NoSuchTask, overview.task, None, "0")
+            asked = [["waiting", "", ""], ["memory", "foo", "w1"]]
+            trends = self.result(overview.trends, asked)
+            self.assertEqual([len(values) for values in trends["series"]], [240, 240])
+            self.refused(InvalidParameter, overview.trends, [["weather", "", ""]])
+
+        def test_overview_of_tasks(self) -> None:
+            """A task is found without its app, and by nobody who may see another app only."""
+            self.have_instance()
+            queued = self.result(self.controller.tasks.send, "foo", "proj.add")
+            overview = self.controller.overview
+            found = self.result(overview.task, None, queued["uuid"])
+            self.assertEqual((found["app"], found["state"], found["result"]), ("foo", "PENDING", None))
+            self.refused(NoSuchTask, overview.task, "bar", queued["uuid"])
+            self.assertEqual([one["uuid"] for one in self.result(overview.tasks)["tasks"]], [queued["uuid"]])
+            self.assertEqual(self.result(overview.tasks, app="bar")["tasks"], [])
+
         def test_apps(self) -> None:
             """Apps are added, listed by name, shown and removed."""
             apps = self.controller.apps

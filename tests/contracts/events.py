@@ -42,6 +42,22 @@ def make_events_tests(
             first, _ = self.successResultOf(self.events.read())
             self.assertEqual(self.read(since=first.id), ["change"])
 
+        def test_newest(self) -> None:
+            """The newest events come first, narrowed to what is asked for."""
+            for kind, instance in (("start", "w1"), ("exit", "w2"), ("start", "w2")):
+                self.events.record(kind, app="foo", instance=instance, who="supervisor")
+            self.advance(0.1)
+
+            def newest(**which: Any) -> list[Any]:
+                found = self.successResultOf(self.events.newest(**which))
+                return [(one.kind, one.instance) for one in found]
+
+            self.assertEqual(newest(), [("start", "w2"), ("exit", "w2"), ("start", "w1")])
+            self.assertEqual(newest(limit=1), [("start", "w2")])
+            self.assertEqual(newest(app="foo", instance="w1"), [("start", "w1")])
+            self.assertEqual(newest(app="bar"), [])
+            self.assertEqual(newest(before=-1.0), [])
+
         def test_last(self) -> None:
             """The newest event that can be read is known by its id."""
             self.assertEqual(self.successResultOf(self.events.last()), 0)

@@ -81,6 +81,14 @@ def make_gateway_tests(fixture: Callable[[TestCase], Deferred[World]]) -> type[T
             )
             self.assertEqual((status.result, status.error, status.finished_at), (None, None, None))
 
+        async def test_recent(self) -> None:
+            """The tasks that were queued last are told, the newest first, of one app or of all."""
+            first, second = await self.queue(), await self.queue(app="bar")
+            found = await self.gateway.recent(10, None)
+            self.assertEqual([(one.id, one.app) for one in found], [(second, "bar"), (first, "foo")])
+            self.assertEqual([one.id for one in await self.gateway.recent(1, None)], [second])
+            self.assertEqual([one.id for one in await self.gateway.recent(10, "foo")], [first])
+
         async def test_no_json(self) -> None:
             """Arguments that are no JSON are refused, and nothing is queued."""
             await self.assertFailure(self.queue(args=[object()]), TypeError)

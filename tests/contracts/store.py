@@ -214,6 +214,18 @@ def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             self.assertEqual(await self.store.read_events(0, 100, "foo", "w1"), stored[1::2])
             self.assertEqual(await self.store.read_events(0, 100, "bar", None), ())
 
+        async def test_newest_events(self) -> None:
+            """The newest events come first, from before a time, narrowed to an app or an instance."""
+            happened = [
+                Event(at=float(number), branch="b1", app="foo", instance=f"w{number % 2}", kind="k", who="w")
+                for number in range(6)
+            ]
+            stored = (await self.store.append_events(happened))[::-1]
+            self.assertEqual(await self.store.newest_events(None, 100, None, None), stored)
+            self.assertEqual(await self.store.newest_events(4.0, 2, None, None), stored[2:4])
+            self.assertEqual(await self.store.newest_events(None, 100, "foo", "w1"), stored[::2])
+            self.assertEqual(await self.store.newest_events(None, 100, "bar", None), ())
+
         async def test_last_event(self) -> None:
             """The newest event is known by its id, also when older ones are gone."""
             self.assertEqual(await self.store.last_event(), 0)

@@ -29,6 +29,7 @@ KEYS = {
     "last_exit",
     "draining",
     "problems",
+    "progress",
     "resources",
 }
 #: The keys of the health that the API shows.

@@ -91,6 +91,24 @@ def make_taskstore_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             )
             self.assertEqual(found, {"t1": pending})
 
+        async def test_recent(self) -> None:
+            """The tasks that a branch issued last are told, the newest first, without what came of them."""
+            ids = TaskIds("b1", lambda: 1e9, lambda bits: 7)
+            first, second, third = (ids.new() for _ in range(3))
+            other = TaskIds("b2", lambda: 1e9, lambda bits: 7).new()
+            issued = [(first, "foo"), (second, "bar"), (third, "foo"), (other, "foo")]
+            for number, (id, app) in enumerate(issued):
+                await self.store.write_tasks([Issued(id, app, "q", 100.0 + number, 1000.0)])
+            await self.store.write_tasks([Outcome(third, TaskState.SUCCESS, DONE, 110.0, 2000.0)])
+            found = await self.store.recent_tasks("b1", 10, None)
+            self.assertEqual([one.id for one in found], [third, second, first])
+            self.assertEqual(
+                (found[0].state, found[0].finished_at, found[0].result), (TaskState.SUCCESS, 110.0, None)
+            )
+            self.assertEqual([one.id for one in await self.store.recent_tasks("b1", 1, None)], [third])
+            of_foo = await self.store.recent_tasks("b1", 10, "foo")
+            self.assertEqual([one.id for one in of_foo], [third, first])
+
         async def test_outcomes(self) -> None:
             """What becomes of a task is kept, with its result or its error."""
             await self.store.write_tasks([T1, T2, Outcome("t1", TaskState.SUCCESS, DONE, 110.0, 2000.0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -474,6 +475,127 @@ class FakeBranches(_Verbs):
         }
 
 
+class FakeOverview(_Verbs):
+    """One branch, whose instances run when they are enabled.
+
+    :ivar happened: the documents of events, the oldest first.
+    """
+
+    def __init__(self, controller: FakeController) -> None:
+        super().__init__(controller)
+        self.branch = "branch1"
+        self.happened: list[dict[str, Any]] = []
+
+    def instances(
+        self,
+        *,
+        app: str | None = None,
+        branch: str | None = None,
+        queue: str | None = None,
+        state: str | None = None,
+        text: str | None = None,
+        offset: int = 0,
+        limit: int = 100,
+    ) -> Deferred[dict[str, Any]]:
+        there = [self._row(one) for one in self._controller.declared_instances.values()]
+        there = sorted((one for one in there if app in (None, one["app"])), key=lambda one: one["name"])
+        rows = [
+            one
+            for one in there
+            if branch in (None, one["branch"])
+            and (queue is None or queue in one["queues"])
+            and (text or "") in f"{one['name']} {one['app']}"
+        ]
+        states = Counter(one["state"] for one in rows)
+        rows = [one for one in rows if state in (None, one["state"])]
+        shown = rows[offset : offset + limit]
+        counts = {"matching": len(rows), "total": len(there), "states": dict(states)}
+        return self._answer({"rows": shown, **counts, "silent": []})
+
+    def states(self) -> Deferred[dict[str, Any]]:
+        counts: dict[str, Any] = {"all": Counter(), "apps": {}, "branches": {}, "silent": []}
+        for one in map(self._row, self._controller.declared_instances.values()):
+            for counter in (
+                counts["all"],
+                counts["apps"].setdefault(one["app"], Counter()),
+                counts["branches"].setdefault("branch1", Counter()),
+            ):
+                counter[one["state"]] += 1
+        return self._answer(counts)
+
+    def branches(self) -> list[dict[str, Any]]:
+        about = self._controller.branches.get("branch1")
+        facts = {"version": "1", "cpus": 2, "labels": {}, "load_average": [0.1, 0.2, 0.3], "disk_use": 40.0}
+        count = len(self._controller.declared_instances)
+        return [{**about, **facts, "lost": False, "instances": count}]
+
+    def queues(self, app: str | None = None) -> Deferred[list[dict[str, Any]]]:
+        if app is not None:
+            self._app(app)
+        found = []
+        for (its_app, _), queue in sorted(self._controller.declared_queues.items()):
+            if app in (None, its_app):
+                counts = {"messages": None, "consumers": None, "instances": 0}
+                effective = {key: queue[key] for key in ("exchange", "exchange_type", "routing_key")}
+                found.append({"app": its_app, **queue, **counts, "effective": effective})
+        return self._answer(found)
+
+    def events(
+        self,
+        *,
+        app: str | None = None,
+        instance: str | None = None,
+        before: float | None = None,
+        limit: int = 100,
+    ) -> Deferred[dict[str, Any]]:
+        found = [
+            one
+            for one in reversed(self.happened)
+            if app in (None, one["app"])
+            and instance in (None, one["instance"])
+            and (before is None or one["at"] < before)
+        ]
+        return self._answer({"events": found[:limit], "silent": []})
+
+    def tasks(self, *, app: str | None = None, limit: int = 100) -> Deferred[dict[str, Any]]:
+        outcomes = self._controller.tasks.outcomes.items()
+        found = [self._line(uuid, one) for uuid, one in outcomes if app in (None, one["app"])]
+        return self._answer({"tasks": found[::-1][:limit], "silent": []})
+
+    def task(self, app: str | None, uuid: str) -> Deferred[dict[str, Any]]:
+        found = self._controller.tasks.outcomes.get(uuid)
+        if found is None or app not in (None, found["app"]):
+            return fail(NoSuchTask(uuid))
+        outcome = {"result": found["result"], "error": found.get("error")}
+        return self._answer({**self._line(uuid, found), **outcome})
+
+    def trends(self, keys: Sequence[Sequence[str]]) -> Deferred[dict[str, Any]]:
+        for key in keys:
+            if key[0] not in ("waiting", "memory", "tasks"):
+                return fail(InvalidParameter("keys", "takes kinds"))
+        series: list[list[Any]] = [[None] * 240 for _ in keys]
+        return self._answer({"series": series, "until": 0.0, "step": 15.0})
+
+    def _row(self, instance: dict[str, Any]) -> dict[str, Any]:
+        runs = instance["is_enabled"]
+        unknown = ("started_at", "next_attempt", "draining", "progress", "rss", "processes", "last_exit")
+        return {
+            **dict.fromkeys((*unknown, "last_event", "moving_to")),
+            "branch": "branch1",
+            "state": "running" if runs else "disabled",
+            "pid": 4711 if runs else None,
+            "is_current": runs,
+            "is_consuming": runs,
+            "failures": 0,
+            "problems": [],
+            **instance,
+        }
+
+    def _line(self, uuid: str, outcome: dict[str, Any]) -> dict[str, Any]:
+        line = {"uuid": uuid, "app": outcome["app"], "queue": "celery", "state": outcome["state"]}
+        return {**line, "created_at": 0.0, "finished_at": None, "branch": "branch1"}
+
+
 class FakeFollowing:
     """What follows a why-log in which the test says what happens.
 
@@ -568,6 +690,7 @@ class FakeController:
         self.rollouts = FakeRollouts(self)
         self.branches = FakeBranches(self)
         self.events = FakeHistory(self)
+        self.overview = FakeOverview(self)
 
     def new_name(self) -> str:
         self._names += 1

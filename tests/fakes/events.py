@@ -49,6 +49,23 @@ class FakeEvents:
         ]
         return succeed(tuple(found[:limit]))
 
+    def newest(
+        self,
+        *,
+        before: float | None = None,
+        limit: int = 100,
+        app: str | None = None,
+        instance: str | None = None,
+    ) -> Deferred[tuple[Event, ...]]:
+        found = [
+            one
+            for one in reversed(self.recorded)
+            if (before is None or one.at < before)
+            and app in (None, one.app)
+            and instance in (None, one.instance)
+        ]
+        return succeed(tuple(found[:limit]))
+
     def last(self) -> Deferred[int]:
         return succeed(len(self.recorded))
 

@@ -69,6 +69,11 @@ class FakeGateway:
         found = self._tasks.get(task_id)
         return fail(NoSuchTask(task_id)) if found is None else succeed(found)
 
+    def recent(self, limit: int, app: str | None) -> Deferred[tuple[TaskStatus, ...]]:
+        found = [one for one in self._tasks.values() if app in (None, one.app)]
+        bare = [evolve(one, result=None, error=None) for one in reversed(found)]
+        return succeed(tuple(bare[:limit]))
+
     def wait(self, task_id: str, timeout: float) -> Deferred[TaskStatus]:
         found = self._tasks.get(task_id)
         if found is None or found.state.is_final:

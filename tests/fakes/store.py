@@ -68,6 +68,18 @@ class MemoryStore:
         ]
         return self._answer(tuple(found[:limit]))
 
+    def newest_events(
+        self, before: float | None, limit: int, app: str | None, instance: str | None
+    ) -> Deferred[tuple[Event, ...]]:
+        found = [
+            one
+            for one in reversed(self.events)
+            if (before is None or one.at < before)
+            and app in (None, one.app)
+            and instance in (None, one.instance)
+        ]
+        return self._answer(tuple(found[:limit]))
+
     def last_event(self) -> Deferred[int]:
         return self._answer(self.events[-1].id if self.events else 0)
 

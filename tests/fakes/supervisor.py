@@ -66,6 +66,7 @@ class FakeSupervisor:
             "last_exit": None,
             "draining": None,
             "problems": [],
+            "progress": None,
             "resources": None,
             **self.statuses.get(instance.name, {}),
         }

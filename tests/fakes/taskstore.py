@@ -26,7 +26,7 @@ from cyme.queued import (
     TaskStatus,
     Withdrawn,
 )
-from cyme.taskids import node_in
+from cyme.taskids import is_of, node_in
 
 
 @implementer(ITaskStore)
@@ -109,6 +109,14 @@ class MemoryTaskStore:
 
     def read_tasks(self, ids: Sequence[str]) -> Deferred[Mapping[str, TaskStatus]]:
         return self._answer({one: self.tasks[one][0] for one in ids if one in self.tasks})
+
+    def recent_tasks(self, branch: str, limit: int, app: str | None) -> Deferred[tuple[TaskStatus, ...]]:
+        found = [
+            evolve(self.tasks[one][0], result=None, error=None)
+            for one in sorted(self.tasks, reverse=True)
+            if is_of(one, branch) and app in (None, self.tasks[one][0].app)
+        ]
+        return self._answer(tuple(found[:limit]))
 
     def claim_task(self, claim: Claim, now: float) -> Deferred[Claim]:
         key = (claim.app, claim.deduplication_id)

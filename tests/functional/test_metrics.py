@@ -55,6 +55,14 @@ class MetricsTests(OnRabbitMQ, BranchTestCase):
         self.assertEqual(found["cyme_http_requests_total", "PUT", "/<app>/instances/<name>/", "201"], 1)
         self.assertGreaterEqual(found["cyme_supervision_pass_duration_seconds_count",], 1)
         self.assertGreaterEqual(found["cyme_bus_confirm_duration_seconds_count",], 1)
+        await self.ask("PUT", "/foo/queues/tasks/", 201)
+        await self.ask("POST", "/foo/instances/w1/queues/tasks/", 201)
+
+        async def queue_is_told() -> Any:
+            found = await self.scrape()
+            return found.get(("cyme_queue_consumers", "foo", "tasks"), 0) == 1
+
+        await eventually(queue_is_told, 60.0)
         await self.ask("POST", "/instances/w1/restart/")
         await self.until_replaced(details["pid"])
 

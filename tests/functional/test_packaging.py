@@ -161,7 +161,10 @@ class InstallTests(SynchronousTestCase):
     def test_contents(self) -> None:
         """A wheel holds the package, its type marker and the plug-in, and no folder of Twisted's own."""
         names = zipfile.ZipFile(self.build()).namelist()
-        for name in ("cyme/py.typed", "cyme/bus/amqp/spec.xml", "cyme/tap.py", "cyme/api/__init__.py"):
+        for name in (
+            *("cyme/py.typed", "cyme/bus/amqp/spec.xml", "cyme/tap.py", "cyme/api/__init__.py"),
+            *("cyme/admin/templates/base.html", "cyme/admin/static/cyme.css"),
+        ):
             self.assertIn(name, names)
         tops = {name.partition("/")[0] for name in names}
         self.assertEqual({top for top in tops if not top.endswith(".dist-info")}, {"cyme", "twisted"})

@@ -48,7 +48,7 @@ OPERATE = {
     "revoke a task: it is not run, unless it runs already",
 }
 #: What is about no app, and for those all the same whose token is for one.
-COMMON = {"/ping/", "/ready/", "/branches/"}
+COMMON = {"/ping/", "/ready/", "/branches/", "/openapi.json"}
 
 
 class File:

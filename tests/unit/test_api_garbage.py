@@ -95,6 +95,8 @@ class GarbageTests(SynchronousTestCase):
 
     def fill(self) -> Any:
         """Have one of each thing and nothing else; answer with what is declared."""
+        # Nonsense may make sense, and cordon the only branch.
+        assert request(self.site, "POST", "/branches/branch1/uncordon/").status == 200
         for app in request(self.site, "GET", "/").json:
             assert request(self.site, "DELETE", f"/{app}/").status == 200
         for target in ("/foo/", "/foo/queues/tasks/", "/foo/instances/w1/?queues=tasks"):

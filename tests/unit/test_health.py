@@ -56,6 +56,18 @@ class VerdictTests(HealthTestCase):
         self.assertEqual((health["progress"]["started"], health["progress"]["running"]), (7, 1))
         self.assertEqual(health["process"]["state"], "S")
 
+    def test_begun(self) -> None:
+        """The status tells how many tasks have begun, and what runs once that was asked."""
+        node = self.run_instance()
+        node.total = {"proj.work": 7, "proj.rest": 2}
+        self.turn(61.0)
+        told = self.status()["progress"]
+        self.assertEqual((told["total"], told["running"], told["reserved"]), (9, None, None))
+        self.assertLess(self.clock.seconds() - told["at"], 61.0)
+        node.running = {"a": 5.0}
+        self.health()
+        self.assertEqual((self.status()["progress"]["total"], self.status()["progress"]["running"]), (9, 1))
+
     def test_ages(self) -> None:
         """Each piece of evidence has its age."""
         self.run_instance()
