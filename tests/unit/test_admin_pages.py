@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
@@ -116,6 +117,16 @@ class ShowTests(PageCase):
             self.assertIn("&lt;script&gt;alert", body)
         body = self.browser.get("/admin/instances/?text=%22%3E%3Cb%3E").body.decode()
         self.assertIn("&#34;&gt;&lt;b&gt;", body)
+
+    def test_no_templates_from_outside(self) -> None:
+        """What looks like a template is text, wherever people may put it."""
+        for text in ("{{ 7919 * 7907 }}", "{% set x = 7919 * 7907 %}{{ x }}", "${7919*7907}", "#{7919*7907}"):
+            target = quote(text, safe="")
+            self.api("PUT", f"/foo/queues/{target}")
+            for path in ("/admin/apps/foo/", "/admin/queues/", f"/admin/instances/?text={target}"):
+                body = self.browser.get(path).body.decode()
+                self.assertIn(text, body, path)
+                self.assertNotIn(str(7919 * 7907), body, path)
 
     def test_strange_queue(self) -> None:
         """A queue whose name would be eaten from a path has its page all the same."""

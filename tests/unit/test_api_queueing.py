@@ -90,6 +90,29 @@ class RequestTests(QueueingCase):
         self.ask("POST", "/foo/queue/http://m/", body=b"x", content_type="a/b", headers=sent)
         self.assertEqual([value for _, value in self.queued()["headers"]], ["c/d"])
 
+    def test_smuggled_headers(self) -> None:
+        """A forwarded header can't end and begin another one, nor speak of the message's framing."""
+        for sent in (
+            ("Cyme-Forward-X", "a\rInjected: yes"),
+            ("Cyme-Forward-X", "a\x00b"),
+            ("Cyme-Forward-X", "a\x0bb"),
+            ("Cyme-Forward-X y", "a"),
+            ("Cyme-Forward-", "a"),
+            ("Cyme-Forward-Content-Length", "5"),
+            ("Cyme-Forward-Transfer-Encoding", "chunked"),
+            ("Cyme-Forward-Host", "elsewhere"),
+            ("Cyme-Forward-Connection", "close"),
+        ):
+            before = len(self.controller.tasks.asked)
+            answer = self.ask("POST", "/foo/queue/http://m/", headers=[sent])
+            queued = self.controller.tasks.asked[before:]
+            names = {name.lower() for one in queued for name, _ in one["headers"]}
+            self.assertFalse(names & {"injected", "content-length", "transfer-encoding", "connection"}, sent)
+            values = [value for one in queued for _, value in one["headers"]]
+            self.assertFalse([value for value in values if set(value) & set("\r\n\x00\x0b")], (sent, answer))
+            if sent[0] == "Cyme-Forward-X":
+                self.assertEqual((answer.status, queued), (400, []), sent)
+
     def test_options(self) -> None:
         """The headers that steer the task become the verb's parameters; empty ones count for nothing."""
         sent = [
