@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -135,24 +136,25 @@ class AwayTests(ClusterTestCase):
         self.assertLess(time.monotonic() - begun, 20.0)
 
 
-class PartitionTests(ClusterTestCase):
-    """The broker is out of the second branch's reach for a while; the workers of both have it."""
+class PartitionTestCase(ClusterTestCase):
+    """A test whose second branch has a way to the broker of its own; the workers of both have another."""
 
     proxy: Proxy
 
     def broker_of_second(self) -> str:
         node = shared_rabbitmq()
         self.proxy = Proxy(self, node.port)
-        return node.url(self.vhost).replace(f":{node.port}/", f":{self.proxy.port}/")
+        # Who is silent for two seconds is asked, and given up after two more.
+        return node.url(self.vhost).replace(f":{node.port}/", f":{self.proxy.port}/") + "?heartbeat=2"
 
-    async def test_partition(self) -> None:
-        """Both keep their workers and take what can be written; afterwards both hold the same."""
+    async def through(self, part: Callable[[], Awaitable[None]]) -> None:
+        """Part the branches, change this and that on both sides, and mend it."""
         await self.spread("w1", "w2")
         for queue in ("stays", "goes"):
             await self.ask("PUT", f"/foo/queues/{queue}/", 201)
         await self.known_there("/foo/queues/goes/")
         pids = [(await self.instance(name))["pid"] for name in ("w1", "w2")]
-        await self.proxy.cut()
+        await part()
         await self.cluster_of(self.there, 1)
         await self.cluster_of(self.http, 1)
         await self.ask("DELETE", "/foo/queues/goes/")
@@ -179,6 +181,22 @@ class PartitionTests(ClusterTestCase):
         self.assertEqual(len(pids), len(states))
         kinds = [event["kind"] for event in await self.ask("GET", "/foo/instances/w2/events/")]
         self.assertLessEqual(kinds.count("starting"), 2, kinds)
+
+
+class PartitionTests(PartitionTestCase):
+    """The broker is out of the second branch's reach for a while."""
+
+    async def test_partition(self) -> None:
+        """Both keep their workers and take what can be written; afterwards both hold the same."""
+        await self.through(self.proxy.cut)
+
+    async def test_silence(self) -> None:
+        """So it is where connections are not broken, and nothing gets through them."""
+
+        async def silence() -> None:
+            self.proxy.silence()
+
+        await self.through(silence)
 
 
 class OutageTests(ClusterTestCase):

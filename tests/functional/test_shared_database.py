@@ -43,8 +43,10 @@ class SharedClusterTests(SharedDatabase, ClusterTestCase):
     test_killed = test_cluster.AwayTests.test_killed
 
 
-class SharedPartitionTests(SharedDatabase, test_cluster.PartitionTests):
+class SharedPartitionTests(SharedDatabase, test_cluster.PartitionTestCase):
     """The broker is out of the second branch's reach for a while, the database is not."""
+
+    test_partition = test_cluster.PartitionTests.test_partition
 
 
 class SharedMovingTests(SharedDatabase, test_moving.MovingTestCase):
