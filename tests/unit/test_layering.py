@@ -24,6 +24,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "brokers": frozenset(),
     "bus": frozenset({"brokers"}),
     "catalogue": frozenset({"asking", "faults"}),
+    # Before `client`, which does without Twisted.
+    "client.aio": frozenset({"client"}),
+    "client": frozenset(),
     "cli": frozenset({"brokers", "bus", "listing", "options", "readers", "rootfolder", "settings", "tap"}),
     "controller": frozenset(
         {"actors", "asking", "brokers", "membership", "narration", "planning", "queued", "targets", "taskids"}
@@ -80,6 +83,8 @@ MAY_IMPORT_ALL = frozenset({"tap"})
 
 #: Module -> what of `COMMON` it must do without.
 WITHOUT: dict[str, frozenset[str]] = {
+    "client": COMMON,
+    "client.aio": COMMON,
     "declarations": frozenset({"errors", "interfaces"}),
     "errors": COMMON,
     "planning": frozenset({"interfaces"}),
@@ -96,13 +101,16 @@ LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
     "kombu": frozenset({"broker_choice", "brokers", "gateway", "remote", "tasks"}),
     "redis": frozenset(),
     "sqlalchemy": frozenset({"heldrows", "models", "store", "taskrows"}),
+    "treq": frozenset({"client.aio"}),
     "twisted.internet.reactor": frozenset({"cli", "tap"}),
     "txamqp": frozenset({"bus.amqp"}),
-    "urllib3": frozenset({"tasks"}),
+    "urllib3": frozenset({"client", "tasks"}),
+    "yaml": frozenset({"commands"}),
 }
 
 #: Module -> libraries that it must do without.
 LIBRARY_NOT_IN: dict[str, frozenset[str]] = {
+    "client": frozenset({"hyperlink", "treq", "twisted", "zope"}),
     "declarations": frozenset({"twisted"}),
     "errors": frozenset({"twisted"}),
     "holders": frozenset({"attrs", "twisted", "zope"}),
