@@ -75,6 +75,8 @@ class TaskFailed(ClientError):
 
     def __str__(self) -> str:
         error = self.outcome.get("error")
+        if isinstance(error, Mapping):
+            error = f"{error.get('type')}: {error.get('message')}"
         return f"task {self.uuid} ended as {self.state}" + (f": {error}" if error else "")
 
 

@@ -9,6 +9,13 @@ from twisted.trial.unittest import TestCase
 
 from cyme.client import errors
 
+#: How much of an iteration is wanted: so many things, or until a function of them says so; None for all.
+Most = int | Callable[[list[Any]], bool] | None
+
+
+def _enough(found: list[Any], most: Most) -> bool:
+    return most(found) if callable(most) else len(found) == most
+
 
 class Waiting:
     """Drives a client whose methods return what they return.
@@ -24,14 +31,14 @@ class Waiting:
         """The result of something that is done with the client."""
         return await self._run(verb, self.client)
 
-    async def some(self, verb: Callable[[Any], Any], most: int | None = None) -> list[Any]:
+    async def some(self, verb: Callable[[Any], Any], most: Most = None) -> list[Any]:
         """The first things of what is iterated over."""
 
         def collect(client: Any) -> list[Any]:
             found: list[Any] = []
             for one in verb(client):
                 found.append(one)
-                if len(found) == most:
+                if _enough(found, most):
                     break
             return found
 
@@ -48,13 +55,13 @@ class Awaiting:
         result = verb(self.client)
         return await result if hasattr(result, "__await__") else result
 
-    async def some(self, verb: Callable[[Any], Any], most: int | None = None) -> list[Any]:
+    async def some(self, verb: Callable[[Any], Any], most: Most = None) -> list[Any]:
         found: list[Any] = []
         things = verb(self.client).__aiter__()
         try:
             async for one in things:
                 found.append(one)
-                if len(found) == most:
+                if _enough(found, most):
                     break
         finally:
             await things.aclose()
@@ -73,7 +80,7 @@ def make_client_tests(fixture: Callable[[TestCase], Any]) -> type:
         async def do(self: Any, verb: Callable[[Any], Any]) -> Any:
             return await self.driver.do(verb)
 
-        async def some(self: Any, verb: Callable[[Any], Any], most: int | None = None) -> list[Any]:
+        async def some(self: Any, verb: Callable[[Any], Any], most: Most = None) -> list[Any]:
             return await self.driver.some(verb, most)
 
         async def refused(self: Any, kind: type[errors.ClientError], verb: Callable[[Any], Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -98,11 +98,15 @@ class TreqTransport:
         )
 
     async def _within(self, waiting: Deferred[T], request: Request, timeout: float) -> T:
-        try:
-            return await waiting.addTimeout(timeout, self._reactor)
-        except TimeoutError:
+        def late(result: Any, _: float) -> Any:
+            # What is cancelled fails in one way or another, depending on how far it was.
+            if not isinstance(result, Failure):
+                return result
             problem = f"no answer within {timeout:g} s"
             raise TimedOut(request.method, shown(self._url, request), problem) from None
+
+        try:
+            return await waiting.addTimeout(timeout, self._reactor, late)
         except (Unreachable, CancelledError):
             raise
         except Exception as error:
