@@ -84,6 +84,7 @@ setup(
     extras_require=EXTRAS_REQUIRE,
     entry_points={
         "console_scripts": [
+            "cyme = cyme.commands.main:main",
             "cyme-branch = cyme.cli:cyme_branch",
             "cyme-list-branches = cyme.cli:cyme_list_branches",
         ]

@@ -34,7 +34,7 @@ from cyme.client.errors import (
     Unreachable,
 )
 from cyme.client.events import Events
-from cyme.client.resources import App, Apps, Branches, Instances, Queue
+from cyme.client.resources import App, Apps, Branch, Branches, Instance, Instances, Queue
 from cyme.client.retrying import NO_RETRY, Retry
 from cyme.client.synchronous import Session, Transport, Urllib3Transport
 from cyme.client.tasks import Task
@@ -107,6 +107,14 @@ class Client:
     def app(self, name: str) -> App:
         """An app by its name, without asking whether there is one."""
         return App(self._session, name)
+
+    def instance(self, name: str, app: str | None = None) -> Instance:
+        """An instance by its name, without asking whether there is one; names are unique in the cluster."""
+        return Instance(self._session, app, name)
+
+    def branch(self, id: str) -> Branch:
+        """A branch by its id, without asking whether it lives."""
+        return Branch(self._session, id)
 
     def add(
         self, name: str | None = None, *, nowait: bool = False, **parameters: Unpack[StartParameters]

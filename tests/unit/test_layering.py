@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "client.aio": frozenset({"client"}),
     "client": frozenset(),
     "cli": frozenset({"brokers", "bus", "listing", "options", "readers", "rootfolder", "settings", "tap"}),
+    "commands": frozenset({"client"}),
     "controller": frozenset(
         {"actors", "asking", "brokers", "membership", "narration", "planning", "queued", "targets", "taskids"}
     ),
@@ -96,6 +97,7 @@ WITHOUT: dict[str, frozenset[str]] = {
 
 #: Library -> the only modules that may import it.
 LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
+    "click": frozenset({"commands"}),
     "celery": frozenset({"remote", "tasks", "workers.child"}),
     "klein": frozenset({"api"}),
     "kombu": frozenset({"broker_choice", "brokers", "gateway", "remote", "tasks"}),
@@ -111,6 +113,7 @@ LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
 #: Module -> libraries that it must do without.
 LIBRARY_NOT_IN: dict[str, frozenset[str]] = {
     "client": frozenset({"hyperlink", "treq", "twisted", "zope"}),
+    "commands": frozenset({"twisted", "zope"}),
     "declarations": frozenset({"twisted"}),
     "errors": frozenset({"twisted"}),
     "holders": frozenset({"attrs", "twisted", "zope"}),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyme.client import DEFAULT_TIMEOUT, DEFAULT_URL, calls
 from cyme.client.aio.events import Events
-from cyme.client.aio.resources import App, Apps, Branches, Instances, Queue
+from cyme.client.aio.resources import App, Apps, Branch, Branches, Instance, Instances, Queue
 from cyme.client.aio.sessions import Session, Transport, TreqTransport
 from cyme.client.aio.tasks import Task
 from cyme.client.retrying import Retry
@@ -79,6 +79,14 @@ class AsyncClient:
     def app(self, name: str) -> App:
         """An app by its name, without asking whether there is one."""
         return App(self._session, name)
+
+    def instance(self, name: str, app: str | None = None) -> Instance:
+        """An instance by its name, without asking whether there is one; names are unique in the cluster."""
+        return Instance(self._session, app, name)
+
+    def branch(self, id: str) -> Branch:
+        """A branch by its id, without asking whether it lives."""
+        return Branch(self._session, id)
 
     async def add(
         self, name: str | None = None, *, nowait: bool = False, **parameters: Unpack[StartParameters]
