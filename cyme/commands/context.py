@@ -158,10 +158,15 @@ def common(function: F) -> F:
     hidden: dict[str, Any] = {"expose_value": False, "default": None}
     for option in reversed(
         [
-            click.option("-u", "--url", callback=_keep("url"), help="URL of a branch [CYME_URL].", **hidden),
-            click.option("-a", "--app", callback=_keep("app"), help="Name of an app [CYME_APP].", **hidden),
+            click.option(
+                "-u", "--url", "cyme_url", callback=_keep("url"), help="URL of a branch [CYME_URL].", **hidden
+            ),
+            click.option(
+                "-a", "--app", "cyme_app", callback=_keep("app"), help="Name of an app [CYME_APP].", **hidden
+            ),
             click.option(
                 "--json",
+                "cyme_json",
                 is_flag=True,
                 callback=_keep_json,
                 expose_value=False,
@@ -170,6 +175,7 @@ def common(function: F) -> F:
             click.option(
                 "-F",
                 "--format",
+                "cyme_format",
                 type=click.Choice(list(FORMATS)),
                 callback=_keep("format"),
                 help="Print for programs in this way.",
@@ -178,6 +184,7 @@ def common(function: F) -> F:
             click.option(
                 "-n",
                 "--nowait",
+                "cyme_nowait",
                 is_flag=True,
                 callback=_keep("nowait"),
                 expose_value=False,
@@ -185,13 +192,21 @@ def common(function: F) -> F:
             ),
             click.option(
                 "--token-file",
+                "cyme_token_file",
                 callback=_keep("token_file"),
                 help="File whose first line is the token; else it is taken from CYME_TOKEN.",
                 **hidden,
             ),
-            click.option("--ca-file", callback=_keep("ca_file"), help="Certificates to trust.", **hidden),
+            click.option(
+                "--ca-file",
+                "cyme_ca_file",
+                callback=_keep("ca_file"),
+                help="Certificates to trust.",
+                **hidden,
+            ),
             click.option(
                 "--timeout",
+                "cyme_timeout",
                 type=click.FloatRange(0.001, 86_400),
                 callback=_keep("timeout"),
                 help="Seconds that one answer may take; 30 without it.",

@@ -17,6 +17,10 @@ FORMATS: Mapping[str, Callable[[Any], str]] = {
     "jsonp": lambda value: json.dumps(value, indent=4),
     "pprint": lambda value: pprint.pformat(value),
 }
+#: Fields that are seconds since the epoch.
+_TIMES = frozenset({"at", "deadline", "last_pong", "last_start", "next_attempt", "since"}) | {
+    f"{what}_at" for what in ("asked", "ended", "started")
+}
 _UNITS = ("B", "K", "M", "G", "T")
 
 #: The colours of the words that tell how something is.
@@ -115,7 +119,7 @@ def sheet(fields: Mapping[str, Any], style: Callable[[str, str], str] | None = N
             lines.append(f"{name}:")
             lines += [f"  {cell(one)}" for one in value]
         else:
-            text = cell(value)
+            text = moment(value) if name in _TIMES and isinstance(value, float) else cell(value)
             if style is not None and text in COLOURS:
                 text = style(text, COLOURS[text])
             lines.append(label + text)

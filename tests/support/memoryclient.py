@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -25,6 +26,7 @@ class MemoryTransport:
     def __init__(self, test: TestCase) -> None:
         self.clock = Clock()
         self.sent: list[Request] = []
+        self._lock = Lock()
         self._site = make_site(
             self.clock,
             memory_branch(test, self.clock).controller,
@@ -35,7 +37,11 @@ class MemoryTransport:
         )
 
     def send(self, request: Request, timeout: float) -> Answer:
-        self.sent.append(request)
+        with self._lock:
+            self.sent.append(request)
+            return self._send(request)
+
+    def _send(self, request: Request) -> Answer:
         connection = Connection(self._site)
         try:
             connection.request(
