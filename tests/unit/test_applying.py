@@ -65,6 +65,7 @@ class FileTests(SynchronousTestCase):
             "apps: {foo: {instances: {w: }}, bar: {instances: {w: }}}": "is in app 'foo', too",
             "apps: {foo: {broker: a, hostname: b}}": "broker and hostname can't stand together",
             "apps: {foo: {max_memory: lots}}": "apps.foo.max_memory: takes a number of bytes",
+            "apps: {foo: {arguments: ''}}": "apps.foo.arguments: must not be empty",
             "apps: {foo: {max_age: soon}}": "takes a number of seconds",
         }
         for text, words in cases.items():
@@ -201,8 +202,8 @@ QUEUES = st.dictionaries(
 )
 START = {
     "pool": st.sampled_from(["solo", "prefork"]),
-    "arguments": st.sampled_from(["-l info", "-l  'info'", ""]),
-    "extra_config": st.sampled_from(["worker.a=b", ""]),
+    "arguments": st.sampled_from(["-l info", "-l  'info'"]),
+    "extra_config": st.sampled_from(["worker.a=b"]),
     "max_memory": st.sampled_from([0, 1 << 30]),
     "max_age": st.sampled_from([0, 60, 60.5]),
     "broker": st.sampled_from(["redis://:pw@h/3", "amqp://h", "redis://:other@h/3"]),
@@ -218,7 +219,7 @@ def apps(draw: Any, prefix: str) -> WantedApp:
             **START,
             "is_enabled": st.just(False),
             "max_concurrency": st.integers(2, 4),
-            "min_concurrency": st.integers(0, 2),
+            "min_concurrency": st.integers(0, 1),
             "queues": st.lists(st.sampled_from(sorted(queues)), unique=True) if queues else st.just([]),
         },
     )

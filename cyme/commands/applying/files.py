@@ -186,6 +186,8 @@ def _checked(fields: Mapping[str, Any], place: str) -> dict[str, Any]:
         here = f"{place}.{name}"
         if name in _TEXTS and not isinstance(value, str):
             raise BadFile(f"{here}: takes text; write {value!r} in quotes")
+        if value == "":
+            raise BadFile(f"{here}: must not be empty; leave it out to leave it as it is")
         if name in _FLAGS and not isinstance(value, bool):
             raise BadFile(f"{here}: takes true or false")
         if name in _WHOLE and (isinstance(value, bool) or not isinstance(value, int) or value < 0):

@@ -2,6 +2,12 @@
 
 A plan is a list of steps in an order in which they can be taken. A cluster on which a plan was
 carried out needs none: see the property test.
+
+Note [What instances inherit]
+~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+A branch tells with what an instance is started, not whether the instance or its app says so. So an
+instance that looks as declared may have it from its app; where the app is about to change in that
+field, the instance is told too. And a limit of 0 is not "none" for an instance but "my app's".
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from cyme.commands.applying.files import (
 
 #: What is shown in place of a secret.
 MASK = "***"
-_NOTHING: Any = None
+_LIMITS = ("max_memory", "max_age", "stall_timeout")
 
 
 @frozen
@@ -127,6 +133,9 @@ def _queue_steps(app: str, wanted: WantedApp, actual: ActualApp) -> Iterator[Ste
 
 
 def _instance_steps(app: str, wanted: WantedApp, actual: ActualApp) -> Iterator[Step]:
+    # See Note [What instances inherit].
+    later = {**actual.info, **wanted.fields}
+    changing = differences(wanted.fields, actual.info)
     for name, instance in wanted.instances.items():
         there = actual.instances.get(name)
         if there is None:
@@ -140,7 +149,13 @@ def _instance_steps(app: str, wanted: WantedApp, actual: ActualApp) -> Iterator[
             )
             continue
         fields = {one: value for one, value in instance.fields.items() if one not in PLACING_FIELDS}
-        changes = differences(fields, there)
+        inherited = {one: later.get(one) for one in _LIMITS if one in fields and not fields[one]}
+        changes = differences({**fields, **inherited}, there)
+        changes |= {
+            one: (None, _shown(one, fields[one]))
+            for one in changing
+            if one in fields and one not in changes and one not in inherited
+        }
         if changes:
             yield Step(
                 verb="change",
@@ -204,9 +219,7 @@ def _equal(name: str, wanted: Any, actual: Any) -> bool:
         return _words(wanted) == _words(actual)
     if name == "queues":
         return set(wanted) == set(actual or ())
-    if name in ("max_memory", "max_age", "stall_timeout"):
-        return (wanted or None) == (actual or None)
-    if name in ("celery_app", "pool", "options"):
+    if name in _LIMITS or name == "options":
         return (wanted or None) == (actual or None)
     return bool(wanted == actual)
 
