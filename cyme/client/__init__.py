@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cyme.client import calls, errors
 from cyme.client.errors import (
@@ -38,7 +38,7 @@ from cyme.client.resources import App, Apps, Branch, Branches, Instance, Instanc
 from cyme.client.retrying import NO_RETRY, Retry
 from cyme.client.synchronous import Session, Transport, Urllib3Transport
 from cyme.client.tasks import Task
-from cyme.client.wire import checked_url
+from cyme.client.wire import Call, checked_url
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -60,6 +60,8 @@ __all__ = [
     "Unreachable",
     "errors",
 ]
+
+T = TypeVar("T")
 
 #: Where a branch listens unless it was told otherwise.
 DEFAULT_URL = "http://localhost:8000"
@@ -168,6 +170,10 @@ class Client:
         :raises NotReady: when something is away; `document["away"]` names it.
         """
         self._session.call(calls.ready())
+
+    def call(self, call: Call[T]) -> T:
+        """The result of a call of `cyme.client.calls`, for what has no method here."""
+        return self._session.call(call)
 
     def close(self) -> None:
         """Close the connections that are kept for the next requests."""

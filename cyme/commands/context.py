@@ -14,6 +14,7 @@ import click
 from cyme.client import DEFAULT_URL, Client, errors
 from cyme.commands.output import FORMATS, sheet, table
 
+N = TypeVar("N")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -124,10 +125,10 @@ def style(text: str, colour: str) -> str:
     return click.style(text, fg=colour)
 
 
-def each(names: Sequence[str], ask: Callable[[str], T]) -> list[T]:
+def each(names: Sequence[N], ask: Callable[[N], T]) -> list[T]:
     """Ask about many things, some at a time; those that are gone meanwhile are left out."""
 
-    def one(name: str) -> T | None:
+    def one(name: N) -> T | None:
         try:
             return ask(name)
         except errors.NotFound:

@@ -73,8 +73,9 @@ def main(ctx: click.Context, /, local: bool, **old: str | None) -> None:
 
 def _load() -> None:
     """Add the commands; each module adds its own."""
-    from cyme.commands import apps, branches, instances, old, queues, tasks  # noqa: F401
-    from cyme.commands.applying import command  # noqa: F401
+    from cyme.commands import apps, branches, instances, old, queues, tasks, top  # noqa: F401
+    from cyme.commands.applying import command as _  # noqa: F401
+    from cyme.commands.doctor import command  # noqa: F401
 
 
 _load()

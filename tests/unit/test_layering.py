@@ -100,7 +100,7 @@ LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
     "click": frozenset({"commands"}),
     "celery": frozenset({"remote", "tasks", "workers.child"}),
     "klein": frozenset({"api"}),
-    "kombu": frozenset({"broker_choice", "brokers", "gateway", "remote", "tasks"}),
+    "kombu": frozenset({"broker_choice", "brokers", "commands.doctor", "gateway", "remote", "tasks"}),
     "redis": frozenset(),
     "sqlalchemy": frozenset({"heldrows", "models", "store", "taskrows"}),
     "treq": frozenset({"client.aio"}),

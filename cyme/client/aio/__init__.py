@@ -15,7 +15,7 @@ It has the methods of `cyme.client.Client`; their results are awaited, and error
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cyme.client import DEFAULT_TIMEOUT, DEFAULT_URL, calls
 from cyme.client.aio.events import Events
@@ -23,7 +23,7 @@ from cyme.client.aio.resources import App, Apps, Branch, Branches, Instance, Ins
 from cyme.client.aio.sessions import Session, Transport, TreqTransport
 from cyme.client.aio.tasks import Task
 from cyme.client.retrying import Retry
-from cyme.client.wire import checked_url
+from cyme.client.wire import Call, checked_url
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from cyme.client.types import BranchInfo, QueueingParameters, StartParameters
 
 __all__ = ["AsyncClient"]
+
+T = TypeVar("T")
 
 
 class AsyncClient:
@@ -140,6 +142,10 @@ class AsyncClient:
         :raises NotReady: when something is away; `document["away"]` names it.
         """
         await self._session.call(calls.ready())
+
+    async def call(self, call: Call[T]) -> T:
+        """The result of a call of `cyme.client.calls`, for what has no method here."""
+        return await self._session.call(call)
 
     async def close(self) -> None:
         """Close the connections that are kept for the next requests."""

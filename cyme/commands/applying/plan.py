@@ -252,7 +252,7 @@ def same_broker(url: str, there: Mapping[str, Any]) -> bool:
     if told is None:
         return False
     if ";" in url or ";" in told:
-        return without_password(url) == told
+        return without_password(url) == str(told)
     wanted, actual = _parts(url), _parts(told)
     secret = there.get("password")
     if secret is None or secret == MASK or not wanted["password"]:
