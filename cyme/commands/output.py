@@ -70,7 +70,7 @@ def cell(value: Any) -> str:
         return printable(json.dumps(value))
     if isinstance(value, float):
         return f"{value:g}"
-    return printable(str(value))
+    return printable(str(value).rstrip("\n"))
 
 
 def table(
@@ -115,6 +115,9 @@ def sheet(fields: Mapping[str, Any], style: Callable[[str, str], str] | None = N
         if isinstance(value, Mapping) and value:
             lines.append(f"{name}:")
             lines += [f"  {line}" for line in sheet(value, style)]
+        elif isinstance(value, str) and "\n" in value.strip():
+            lines.append(f"{name}:")
+            lines += [f"  {printable(line)}" for line in value.rstrip().splitlines()]
         elif isinstance(value, (list, tuple)) and any(len(str(one)) > 30 for one in value):
             lines.append(f"{name}:")
             lines += [f"  {cell(one)}" for one in value]

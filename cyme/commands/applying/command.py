@@ -12,7 +12,7 @@ from cyme.commands.applying.files import BadFile, Cluster, read
 from cyme.commands.applying.plan import ActualApp, Step, World, plan
 from cyme.commands.context import ANSWER_IS_NO, REFUSED, State, each, leaf, style
 from cyme.commands.main import main
-from cyme.commands.output import cell, printable
+from cyme.commands.output import cell, printable, size
 
 _MARKS = {"create": ("+", "green"), "delete": ("-", "red")}
 
@@ -58,10 +58,13 @@ def described(steps: Iterable[Step], details: bool) -> list[str]:
         lines.append(style(f"{mark} {step.sentence()}", colour))
         if details or step.verb == "change":
             for name, (before, after) in step.changes.items():
-                lines.append(
-                    f"    {name}: " + (f"{cell(before)} -> " if before is not None else "") + cell(after)
-                )
+                arrow = f"{_told(name, before)} -> " if before is not None else ""
+                lines.append(f"    {name}: {arrow}{_told(name, after)}")
     return [printable(line) if "\x1b" not in line else line for line in lines]
+
+
+def _told(name: str, value: Any) -> str:
+    return size(value) if name == "max_memory" and value else cell(value)
 
 
 def as_json(steps: Iterable[Step]) -> list[dict[str, Any]]:

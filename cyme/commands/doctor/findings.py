@@ -235,7 +235,7 @@ def _settings(
             yield Finding(
                 "warning",
                 subject,
-                "with acks_late a task of more than 30 minutes (consumer_timeout) makes the worker fall silent",
+                "with acks_late a task of over 30 minutes (consumer_timeout) has the worker fall silent",
                 "raise consumer_timeout above the longest task: x-consumer-timeout in the queue's arguments",
             )
         else:
