@@ -15,11 +15,11 @@ OUTAGE ?= 10
 PIP = env -u PYTHONPATH $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit chaos rabbitmq clean
+.PHONY: help run test lint unit chaos rabbitmq postgresql clean
 
 help:
 	@echo "make run     start a branch; options in ARGS, e.g. make run ARGS='-D instances --http 127.0.0.1:8001'"
-	@echo "make test    everything that is checked: lint and all tests (installs RabbitMQ if there is none)"
+	@echo "make test    everything that is checked: lint and all tests (installs RabbitMQ and PostgreSQL if there are none)"
 	@echo "make unit    only the tests that need no broker and no process"
 	@echo "make chaos   kill and freeze workers, branch and broker at random under load, for SECONDS"
 	@echo "make lint    ruff and mypy"
@@ -34,7 +34,7 @@ help:
 run: $(VENV)/.installed
 	exec $(VENV)/bin/twistd -n --pidfile= cyme $(ARGS)
 
-test: lint rabbitmq
+test: lint rabbitmq postgresql
 	@echo "== trial"
 	$(VENV)/bin/trial --jobs=$(JOBS) --reporter=bwverbose $(TESTS)
 
@@ -50,14 +50,18 @@ lint: $(VENV)/.installed-for-tests
 	@echo "== mypy"
 	$(VENV)/bin/mypy
 
-# The functional tests start private nodes; the service that the package may start is not used.
+# The functional tests start private servers; the services that packages may start are not used.
+INSTALL = sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update -q && \
+    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
+
 rabbitmq:
 	@if [ ! -x /usr/lib/rabbitmq/bin/rabbitmq-server ] && ! command -v rabbitmq-server >/dev/null; then \
-	    echo "== installing rabbitmq-server"; \
-	    sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	    $$sudo apt-get update -q && \
-	    $$sudo env DEBIAN_FRONTEND=noninteractive \
-	        apt-get install -q -y --no-install-recommends rabbitmq-server; \
+	    echo "== installing rabbitmq-server"; $(INSTALL) rabbitmq-server; \
+	fi
+
+postgresql:
+	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+	    echo "== installing postgresql"; $(INSTALL) postgresql; \
 	fi
 
 $(VENV)/bin/python:

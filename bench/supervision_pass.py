@@ -156,7 +156,7 @@ class Scene:
     def __init__(self, broker: str, folder: str, count: int) -> None:
         self._broker = broker
         self._count = count
-        self._store = SQLStore(reactor, f"sqlite:///{os.path.join(folder, f'{count}.db')}")
+        self._store = SQLStore(reactor, f"sqlite:///{os.path.join(folder, f'{count}.db')}", "b1")
         self._catalogue = Catalogue(reactor, self._store, "bench")
         self._workers = FakeWorkers(reactor)
         self._remote = WatchedRemoteControl(reactor, retry_policy=lambda failures: 1.0)

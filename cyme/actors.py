@@ -25,10 +25,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from cyme.asking import WHO_MOST, Asker, asked_by, asker
-from cyme.envelope import Answer, Request, Unreadable, decode, encode, error_to
-from cyme.errors import BusAway, CymeError, NoReply, NoRoute, OwnerGone, RemoteFailure
+from cyme.envelope import VERSION, Answer, Request, Unreadable, decode, encode, error_to
+from cyme.errors import (
+    BusAway,
+    BusLost,
+    CymeError,
+    NoReply,
+    NoRoute,
+    OtherVersion,
+    OwnerGone,
+    RemoteFailure,
+    Unconfirmed,
+)
 from cyme.narration import Narrator
 from cyme.probing import INTERVAL, Owned, Probing
+from cyme.seldom import Seldom
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -37,6 +48,8 @@ if TYPE_CHECKING:
 
 #: Seconds that an answer is waited for, unless the caller says otherwise (requirements R90).
 ANSWER_WITHIN = 60.0
+#: Seconds between two lines in the log about news that can't be read.
+UNREADABLE_SAID_EVERY = 60.0
 #: The inbox of requests that don't take the bus.
 HERE = ""
 #: The inbox of requests that want no answer; no bus has one of that name.
@@ -105,10 +118,14 @@ class Actors:
         self._accepted: set[str] = set()
         self._expecting: dict[str, Callable[[Answer], None]] = {}
         self._waits: set[Deferred[Any]] = set()
+        # What fails the calls whose answers would come over the bus.
+        self._lost: set[Callable[[], None]] = set()
         self._probing = Probing(clock, self._probe)
+        self._unreadable = Seldom(clock, UNREADABLE_SAID_EVERY)
         self._before_answers: Callable[[], Deferred[None] | None] = lambda: None
         self.counts: Counter[str] = Counter()
         self.narrator = Narrator(branch_id)
+        bus.subscribe(self._bus_changed)
 
     # -- what this branch does for others --------------------------------------------
 
@@ -209,6 +226,7 @@ class Actors:
         :param timeout: seconds.
         :raises NoRoute: at once when nobody owns it.
         :raises OwnerGone: when its branch goes away before it answers.
+        :raises BusLost: when the bus is lost before the answer comes.
         :raises NoReply: at the deadline.
         :raises CymeError: what the verb raised.
         """
@@ -230,6 +248,7 @@ class Actors:
         :param name: what the work is about; it need not exist.
         :param timeout: seconds.
         :raises NoRoute: at once when no branch accepts.
+        :raises BusLost: when the bus is lost before the answer comes.
         :raises NoReply: at the deadline.
         :raises CymeError: what the verb raised.
         """
@@ -356,18 +375,34 @@ class Actors:
             if not answered.called:
                 answered.errback(OwnerGone(request.actor, request.name or ANYONE))
 
+        def lost() -> None:
+            if not answered.called:
+                answered.errback(BusLost(request.actor, request.name or ANYONE))
+
         end_watch: Callable[[], None] = _nothing
         body = encode(request, self._bus.limit)
         self._expecting[request.id] = take
         try:
-            await send(body)
+            try:
+                await send(body)
+            except Unconfirmed:
+                raise BusLost(request.actor, request.name or ANYONE) from None
+            if request.reply_to != HERE:
+                self._lost.add(lost)
             if owner is not None and not answered.called:
                 end_watch = self._probing.watch(*owner, gone)
             answer: Answer = await self._wait(answered)
         finally:
             end_watch()
+            self._lost.discard(lost)
             del self._expecting[request.id]
         return answer.result()
+
+    def _bus_changed(self, is_connected: bool) -> None:
+        """Fail what was asked over a bus that is lost: the inbox to which answers go is lost with it."""
+        if not is_connected:
+            for lost in list(self._lost):
+                lost()
 
     async def _wait(self, wait: Deferred[Any]) -> Any:
         """Wait for something that `stop` ends."""
@@ -438,14 +473,24 @@ class Actors:
     async def _refuse(self, problem: Unreadable) -> None:
         """Log a message that can't be read, tell its sender if it named one, and forget it."""
         self.counts["unreadable"] += 1
+        awaits = problem.request is not None and problem.request[1] != NOBODY
         incident = str(uuid4())
-        self._log.warn(
-            "a message is dropped, incident {incident}: {problem}", incident=incident, problem=str(problem)
-        )
-        if problem.request is not None:
+        # A branch that can't be understood tells its news every other second, as long as it lives.
+        count = 1 if awaits else self._unreadable.due()
+        if count:
+            self._log.warn(
+                "{count} messages dropped, incident {incident}: {problem}",
+                count=count,
+                incident=incident,
+                problem=str(problem),
+            )
+        if problem.request is not None and awaits:
             id, inbox = problem.request
-            failure = error_to(RemoteFailure(self._branch_id, incident))
-            await self._send(inbox, Answer(id=id, branch=self._branch_id, nok=failure), ANSWER_WITHIN)
+            error: CymeError = RemoteFailure(self._branch_id, incident)
+            if problem.version is not None:
+                error = OtherVersion(self._branch_id, str(VERSION), problem.version)
+            answer = Answer(id=id, branch=self._branch_id, nok=error_to(error))
+            await self._send(inbox, answer, ANSWER_WITHIN)
 
     async def _serve(self, request: Request) -> None:
         """Do what is asked, unless its deadline has passed, and answer."""

@@ -51,11 +51,15 @@ class Unreadable(Exception):
 
     :ivar request: the request's id and inbox as far as they could be read, so that
         its sender can be told; or None.
+    :ivar version: the version of the wire format that it is in, where that is another one.
     """
 
-    def __init__(self, problem: str, request: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, problem: str, request: tuple[str, str] | None = None, version: str | None = None
+    ) -> None:
         super().__init__(problem)
         self.request = request
+        self.version = version
 
 
 _text = validators.instance_of(str)
@@ -157,6 +161,7 @@ def decode(body: bytes, limit: int) -> Message:
         raise Unreadable(
             f"version {version!r:.50} of the wire format; this branch speaks version {VERSION}",
             _sender(fields),
+            f"{version!r:.50}",
         )
     try:
         return _message(fields)

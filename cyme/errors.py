@@ -319,11 +319,31 @@ class GatewayAway(Away):
         super().__init__(problem)
 
 
+class DatabaseAway(Away):
+    """The database can't be used now.
+
+    :param problem: what its driver said, in a line.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+    def sentence(self) -> str:
+        return f"the database can't be used now: {self.arguments[0]}"
+
+
 class BusAway(Away):
     """The bus between the branches can't be reached."""
 
     def sentence(self) -> str:
         return "the bus between the branches can't be reached now"
+
+
+class Unconfirmed(BusAway):
+    """The bus was lost, or silent, before it said that it has a message."""
+
+    def sentence(self) -> str:
+        return "the bus between the branches was lost; whether it took a message is not known"
 
 
 class NoRoute(Away):
@@ -335,6 +355,21 @@ class NoRoute(Away):
     def sentence(self) -> str:
         actor, name = self.arguments
         return f"no live branch owns {actor} {name!r}"
+
+
+class OtherVersion(Away):
+    """A branch does not read the messages of this one: one of them is much older.
+
+    :param spoken: the version of the wire format that the branch speaks.
+    :param sent: the one that it was sent.
+    """
+
+    def __init__(self, branch: str, spoken: str, sent: str) -> None:
+        super().__init__(branch, spoken, sent)
+
+    def sentence(self) -> str:
+        branch, spoken, sent = self.arguments
+        return f"branch {branch!r} speaks version {spoken} of the wire format, not {sent}; upgrade one"
 
 
 class BranchAway(Away):
@@ -403,6 +438,20 @@ class OwnerGone(NoReply):
         actor, name, _ = self.arguments
         who = f"the branch that has {actor} {name!r}"
         return f"{who} went away while it was asked; whether it has done it is not known"
+
+
+class BusLost(NoReply):
+    """The bus was lost before the answer came; whether what was asked is done is not known."""
+
+    def __init__(self, actor: str, name: str, seconds: float = 0.0) -> None:
+        super().__init__(actor, name, seconds)
+
+    def sentence(self) -> str:
+        actor, name, _ = self.arguments
+        return (
+            f"the bus between the branches was lost while {actor} {name!r} was asked; whether it has done it"
+            " is not known"
+        )
 
 
 class NoDump(NoReply):

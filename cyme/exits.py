@@ -168,7 +168,8 @@ EXPLANATIONS: Mapping[Reason, str] = {
     ),
     Reason.DECLARATION_REFUSED: (
         "The broker refused what the worker declared: make the declared queue like the one that exists, or "
-        "delete that one on the broker."
+        "delete that one on the broker. In a cluster of brokers, where it says 'home node', the node that "
+        "has the queue is down, and no other node has a copy."
     ),
     Reason.UNRESPONSIVE: "It answered no questions while its broker could be reached, and was replaced.",
     Reason.STALLED: (

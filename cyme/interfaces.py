@@ -47,11 +47,15 @@ class IStore(Interface):
     def save(declarations: Sequence[Declaration]) -> Deferred[None]:
         """Write all of `declarations`, or none, each in place of what has its kind and key.
 
+        What is there in a higher version stays: another branch may share the database.
         Fires once they would survive a crash of the process and of the machine.
         """
 
     def remove(declarations: Sequence[Declaration]) -> Deferred[None]:
-        """Forget all of `declarations`, or none; no error if one is not there."""
+        """Forget all of `declarations`, or none; no error if one is not there.
+
+        What is there in a higher version stays.
+        """
 
     def append_events(events: Sequence[Event]) -> Deferred[tuple[Event, ...]]:
         """Write events behind all others, or none; fires with them and their ids."""
@@ -59,13 +63,16 @@ class IStore(Interface):
     def read_events(
         since: int, limit: int, app: str | None, instance: str | None
     ) -> Deferred[tuple[Event, ...]]:
-        """Fire with the first `limit` events after the id `since`, of an app or instance (None: of all)."""
+        """Fire with the first `limit` events of this branch after the id `since`.
+
+        :param app: and of this app (None: of all); `instance` likewise.
+        """
 
     def last_event() -> Deferred[int]:
-        """Fire with the id of the newest event, or 0."""
+        """Fire with the id of this branch's newest event, or 0."""
 
     def prune_events(before: float, keep: int) -> Deferred[None]:
-        """Remove the events from before a time, and all but the newest `keep`."""
+        """Remove the events from before a time, and all but this branch's newest `keep`."""
 
     def close() -> Deferred[None]:
         """Finish what was asked, then let go of the database."""

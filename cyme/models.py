@@ -23,7 +23,7 @@ from cyme import declarations
 from cyme.declarations import Declaration, Version
 
 #: Goes up by one with each change of the tables.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 _NAME = String(128)
 #: MySQL's TEXT ends at 64 KiB, less than a list of queues may take.
@@ -190,6 +190,10 @@ class Event(Base):
     kind: Mapped[str] = mapped_column(String(64))
     who: Mapped[str] = mapped_column(String(64))
     details: Mapped[str] = mapped_column(_TEXT)
+
+
+# Several branches may share a database, and each reads its own.
+Index("ix_event_branch", Event.branch, Event.id)
 
 
 class Task(Base):

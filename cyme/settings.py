@@ -128,8 +128,9 @@ OPTIONS: tuple[Option, ...] = (
         None,
         None,
         readers.url,
-        "SQLAlchemy URL of the database that holds the declarations of apps, queues and instances. Without"
-        " it, the SQLite file branch.db in the root folder.",
+        "SQLAlchemy URL of the database that holds the declarations of apps, queues and instances, such as"
+        " postgresql://user:password@host/name, which branches may share. Without it, the SQLite file"
+        " branch.db in the root folder.",
     ),
     Option(
         "label",

@@ -9,6 +9,15 @@ Several branches may write to one database on a server. Each write first locks o
 SQLite's write lock would, and reads what is committed by then: without it MariaDB ended a third
 of simultaneous saves as deadlocks, and two branches that named a new broker got in each other's
 way. A load reads several tables and sees all of them as they were at one moment.
+
+A branch may also be late: what it hears over the bus and saves, another has changed in the
+database by then. So nothing takes the place of a higher version, and nothing of a higher version
+is removed. (Otherwise the older row would look as if a person had written it, see Note [Changes
+by hand] in `cyme.catalogue`, and would win.)
+
+Events are read by the branch they happened on. A deduplication id is shared once its task is
+confirmed; until then it is its branch's own, since others can't tell whether that one will ever
+go on, and queue another task.
 """
 
 from __future__ import annotations
@@ -39,18 +48,35 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.schema import CreateColumn
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from cyme import heldrows, models, taskrows
-from cyme.declarations import App, BranchState, Declaration, Instance, Queue, Rollout
-from cyme.errors import CannotStart
+from cyme.declarations import (
+    NEVER,
+    App,
+    BranchState,
+    Declaration,
+    Instance,
+    Queue,
+    Rollout,
+    Version,
+)
+from cyme.errors import CannotStart, DatabaseAway
 from cyme.events import Event
 from cyme.faults import Unreadable
 from cyme.interfaces import IStore, ITaskStore
@@ -59,7 +85,6 @@ from cyme.vitals import Pulse
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorFromThreads
-    from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -74,7 +99,14 @@ LOG_KEPT = 16 * 1024 * 1024
 DRIVER_TIMEOUTS: Mapping[str, Mapping[str, int]] = {
     **dict.fromkeys(
         ("psycopg", "psycopg2"),
-        {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
+        {
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            # Milliseconds, for what is under way; no keepalive is sent then.
+            "tcp_user_timeout": 25_000,
+        },
     ),
     **dict.fromkeys(
         ("pymysql", "mysqldb"),
@@ -82,6 +114,8 @@ DRIVER_TIMEOUTS: Mapping[str, Mapping[str, int]] = {
     ),
 }
 
+#: What a plain `postgresql://` means here.
+POSTGRESQL = "postgresql+psycopg"
 #: Databases on servers whose isolation levels are set; others have what their drivers choose.
 SHARED = ("mariadb", "mysql", "postgresql")
 
@@ -107,16 +141,21 @@ class SQLStore:
 
     :param reactor: runs the callbacks of what the database's thread answers.
     :param url: an SQLAlchemy URL.
+    :param branch_id: whose database it is; others may use it too, see Note [Branches that share].
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorFromThreads, url: str) -> None:
+    def __init__(self, reactor: IReactorFromThreads, url: str, branch_id: str) -> None:
         self._reactor = reactor
         self._url = url
+        self._branch_id = branch_id
         self._engine: Engine | None = None
         self._pulse = Pulse()
         self._shrinking = False
+        # How many transactions were asked for, and how many of those before a connection failed.
+        self._asked = 0
+        self._asked_in_vain = 0
         # One thread: SQLite has one writer anyway, and writes keep the order they were asked in.
         # It is started by the first use, so that a start that is refused leaves none behind.
         self._pool = ThreadPool(minthreads=0, maxthreads=1, name="database")
@@ -134,8 +173,9 @@ class SQLStore:
             _in_transaction(engine, _thd_prepare, shown)
             _make_shrinkable(engine)
         except ImportError as problem:
+            extra = " (pip install 'cyme[postgresql]')" if url.drivername == POSTGRESQL else ""
             raise CannotStart(
-                f"the database {shown} needs a driver, installed beside Cyme: {problem}"
+                f"the database {shown} needs a driver, installed beside Cyme{extra}: {problem}"
             ) from None
         except OSError as problem:
             raise CannotStart(f"the database {shown} can't be opened: {problem.strerror}") from None
@@ -160,13 +200,13 @@ class SQLStore:
     def read_events(
         self, since: int, limit: int, app: str | None, instance: str | None
     ) -> Deferred[tuple[Event, ...]]:
-        return self._run(_thd_read_events, since, limit, app, instance)
+        return self._run(_thd_read_events, self._branch_id, since, limit, app, instance)
 
     def last_event(self) -> Deferred[int]:
-        return self._run(_thd_last_event)
+        return self._run(_thd_last_event, self._branch_id)
 
     def prune_events(self, before: float, keep: int) -> Deferred[None]:
-        return self._run(_thd_prune_events, before, keep)
+        return self._run(_thd_prune_events, self._branch_id, before, keep)
 
     # -- ITaskStore -----------------------------------------------------------------
 
@@ -242,6 +282,9 @@ class SQLStore:
     def _run(self, thd: Callable[..., T], *arguments: Any, isolation: str = "READ COMMITTED") -> Deferred[T]:
         """Run `thd(connection, *arguments)` in one transaction, in the database's thread.
 
+        Those that waited while no connection could be made fail together: where connecting takes its
+        whole time-out, the last of many would be answered minutes later.
+
         :param isolation: for databases that have levels of it. See Note [Branches that share].
         """
         engine = self._engine
@@ -250,14 +293,26 @@ class SQLStore:
         if engine.dialect.name in SHARED:
             engine = engine.execution_options(isolation_level=isolation)
 
+        self._asked += 1
+        number = self._asked
+
         def thd_begun(connection: Connection) -> T:
             # So a connection that was lost, and made again, counts as two parts.
             self._pulse.beat()
             return thd(connection, *arguments)
 
-        return self._pulse.during(
-            deferToThreadPool(self._reactor, self._pool, _in_transaction, engine, thd_begun)
-        )
+        def thd_run() -> T:
+            if number <= self._asked_in_vain:
+                raise DatabaseAway("no connection could be made")
+            try:
+                return _in_transaction(engine, thd_begun)
+            except DBAPIError as problem:
+                if _is_unconnected(problem):
+                    self._asked_in_vain = self._asked
+                raise
+
+        done = deferToThreadPool(self._reactor, self._pool, thd_run)
+        return self._pulse.during(done.addErrback(_as_away))
 
 
 def _in_transaction(engine: Engine, thd: Callable[..., T], *arguments: Any) -> T:
@@ -269,12 +324,29 @@ def _in_transaction(engine: Engine, thd: Callable[..., T], *arguments: Any) -> T
     try:
         with engine.begin() as connection:
             return thd(connection, *arguments)
-    except DBAPIError:
-        if engine.dialect.name == "sqlite":
-            # It has waited for others already, and they can't come in between.
+    except DBAPIError as problem:
+        # SQLite has waited for others already, and they can't come in between.
+        if engine.dialect.name == "sqlite" or _is_unconnected(problem):
             raise
     with engine.begin() as connection:
         return thd(connection, *arguments)
+
+
+def _is_unconnected(problem: DBAPIError) -> bool:
+    """Whether there never was a connection, rather than one that was lost."""
+    return problem.statement is None and not problem.connection_invalidated
+
+
+def _as_away(failure: Failure) -> Failure:
+    """What users may read of a database that can't be used now; other failures are faults of ours.
+
+    The statement is left out, and values were never in it (`hide_parameters`).
+    """
+    problem = failure.value
+    if isinstance(problem, (OperationalError, InterfaceError)):
+        lines = str(problem.orig).strip().splitlines()
+        return Failure(DatabaseAway(lines[0] if lines else type(problem.orig).__name__))
+    return failure
 
 
 # -- opening ----------------------------------------------------------------------------
@@ -283,11 +355,13 @@ def _in_transaction(engine: Engine, thd: Callable[..., T], *arguments: Any) -> T
 def _parsed(text: str) -> URL:
     try:
         url = make_url(text)
+        if url.drivername in ("postgresql", "postgres"):
+            url = url.set(drivername=POSTGRESQL)
         dialect = url.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise CannotStart(
             "--database takes an SQLAlchemy URL such as sqlite:////var/lib/cyme/branch.db or"
-            " postgresql+psycopg://user:password@host/name"
+            " postgresql://user:password@host/name"
         ) from None
     if dialect.is_async:
         raise CannotStart(f"--database takes a driver that is not asynchronous, unlike {url.drivername}")
@@ -371,6 +445,9 @@ def _thd_prepare(connection: Connection, shown: str) -> None:
     models.Base.metadata.create_all(connection)
     if int(version) < models.SCHEMA_VERSION:
         _thd_add_columns(connection)
+        for table in models.Base.metadata.sorted_tables:
+            for index in table.indexes:
+                index.create(connection, checkfirst=True)
         connection.execute(update(_META).where(_SCHEMA).values(value=str(models.SCHEMA_VERSION)))
 
 
@@ -454,16 +531,34 @@ def _thd_save(connection: Connection, declarations: tuple[Declaration, ...]) -> 
     _thd_lock(connection)
     broker_ids = _thd_broker_ids(connection, declarations)
     for table, members in _by_table(declarations):
-        _thd_delete(connection, table, members)
-        connection.execute(insert(table), [models.row_of(one, broker_ids) for one in members])
+        wanted = _thd_not_older(connection, table, members)
+        if wanted:
+            _thd_delete(connection, table, wanted)
+            connection.execute(insert(table), [models.row_of(one, broker_ids) for one in wanted])
     _thd_prune_brokers(connection)
 
 
 def _thd_remove(connection: Connection, declarations: tuple[Declaration, ...]) -> None:
     _thd_lock(connection)
     for table, members in _by_table(declarations):
-        _thd_delete(connection, table, members)
+        wanted = _thd_not_older(connection, table, members)
+        if wanted:
+            _thd_delete(connection, table, wanted)
     _thd_prune_brokers(connection)
+
+
+def _thd_not_older(
+    connection: Connection, table: Table, declarations: list[Declaration]
+) -> list[Declaration]:
+    """Those that the database holds no higher version of, see Note [Branches that share]."""
+    first, *more = table.primary_key.columns
+    stored: dict[tuple[str, ...], Version] = {}
+    for some in heldrows.chunks([str(getattr(one, first.name)) for one in declarations]):
+        columns = select(first, *more, table.c.version_stamp, table.c.version_branch)
+        for *key, stamp, branch in connection.execute(columns.where(first.in_(set(some)))):
+            if isinstance(stamp, int) and isinstance(branch, str):
+                stored[tuple(key)] = Version(stamp, branch)
+    return [one for one in declarations if stored.get(one.key, NEVER) <= one.version]
 
 
 def _thd_lock(connection: Connection) -> None:
@@ -535,9 +630,9 @@ def _thd_append_events(connection: Connection, events: tuple[Event, ...]) -> tup
 
 
 def _thd_read_events(
-    connection: Connection, since: int, limit: int, app: str | None, instance: str | None
+    connection: Connection, branch: str, since: int, limit: int, app: str | None, instance: str | None
 ) -> tuple[Event, ...]:
-    statement = select(_EVENT).where(_EVENT.c.id > since)
+    statement = select(_EVENT).where(_EVENT.c.branch == branch, _EVENT.c.id > since)
     if app is not None:
         statement = statement.where(_EVENT.c.app == app)
     if instance is not None:
@@ -546,14 +641,16 @@ def _thd_read_events(
     return tuple(Event(**row) for row in rows)
 
 
-def _thd_last_event(connection: Connection) -> int:
-    return connection.execute(select(func.max(_EVENT.c.id))).scalar() or 0
+def _thd_last_event(connection: Connection, branch: str) -> int:
+    return connection.execute(select(func.max(_EVENT.c.id)).where(_EVENT.c.branch == branch)).scalar() or 0
 
 
-def _thd_prune_events(connection: Connection, before: float, keep: int) -> None:
+def _thd_prune_events(connection: Connection, branch: str, before: float, keep: int) -> None:
     _thd_lock(connection)
+    # Of all branches: nobody else removes those of one that is gone for good.
     connection.execute(delete(_EVENT).where(_EVENT.c.at < before))
-    newest_to_go = select(_EVENT.c.id).order_by(_EVENT.c.id.desc()).offset(keep).limit(1)
+    mine = _EVENT.c.branch == branch
+    newest_to_go = select(_EVENT.c.id).where(mine).order_by(_EVENT.c.id.desc()).offset(keep).limit(1)
     last = connection.execute(newest_to_go).scalar()
     if last is not None:
-        connection.execute(delete(_EVENT).where(_EVENT.c.id <= last))
+        connection.execute(delete(_EVENT).where(mine, _EVENT.c.id <= last))

@@ -154,7 +154,7 @@ def _assemble(
     from cyme.threads import Threads
     from cyme.workers.service import Workers
 
-    store = SQLStore(reactor, settings.database)
+    store = SQLStore(reactor, settings.database, branch_id)
     catalogue = Catalogue(reactor, store, branch_id)
     events = Events(reactor, store, branch_id)
     threads = Threads(reactor)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, insert, select, update
 
 from cyme import heldrows, models
 from cyme.heldrows import chunks
@@ -25,6 +25,7 @@ from cyme.queued import (
     TaskStatus,
     Withdrawn,
 )
+from cyme.taskids import node_in
 
 _TASK = cast(Table, models.Task.__table__)
 _CLAIM = cast(Table, models.Deduplication.__table__)
@@ -124,11 +125,11 @@ def thd_read(connection: Connection, ids: Sequence[str]) -> Mapping[str, TaskSta
 
 
 def thd_claim(connection: Connection, claim: Claim, now: float) -> Claim:
-    """See `ITaskStore.claim_task`."""
+    """See `ITaskStore.claim_task`, and Note [Branches that share] in `cyme.store`."""
     digest = models.digest_of(claim.deduplication_id)
     mine = (_CLAIM.c.app == claim.app, _CLAIM.c.digest == digest)
     row = connection.execute(select(_CLAIM).where(*mine)).mappings().first()
-    if row is not None and row["until"] > now:
+    if row is not None and row["until"] > now and (row["is_confirmed"] or _of_one_branch(row, claim)):
         return Claim(
             app=claim.app,
             deduplication_id=claim.deduplication_id,
@@ -147,6 +148,10 @@ def thd_claim(connection: Connection, claim: Claim, now: float) -> Claim:
         )
     )
     return claim
+
+
+def _of_one_branch(row: RowMapping, claim: Claim) -> bool:
+    return node_in(row["task_id"]) == node_in(claim.task_id)
 
 
 def thd_revoked(connection: Connection, limit: int) -> tuple[str, ...]:

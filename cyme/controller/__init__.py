@@ -24,6 +24,16 @@ From Python, without HTTP, with the parts that `cyme.tap` puts together::
     with asked_by(Asker("nightly job")):                 # else the why-log says "controller"
         controller.apps.add("bar")
 
+A program that is no branch may ask the branches' actors over the bus; its names are the verbs that
+`owner`, `cordoning` and the others mark with `verb` (`cyme.listing` finds out who lives)::
+
+    bus = AMQPBus(reactor, "amqp://mq.example//", name="nightly job", retry_policy=lambda failures: 1.0)
+    actors = Actors(reactor, bus, "nightly job", tuple)
+    await actors.start()
+    await actors.call("Instance", "w1", "restart")       # NoRoute at once if no live branch has it
+    await actors.call("Branch", "b2", "cordon")
+    await actors.stop()
+
 Reads of what is declared (`all`, `get`, `autoscale`) answer at once; `instances.get` answers with
 a Deferred where another branch owns the instance. Everything else returns a Deferred, and has
 been stored when that fires. What can't be done fails it with one of `cyme.errors`, and then

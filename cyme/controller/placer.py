@@ -102,7 +102,11 @@ class Placer:
             except BusAway:
                 # See Note [Names are unique] in `cyme.controller.claiming`.
                 alone = self._places.alone()
-                if alone is None:
+                if alone is not None:
+                    return await self._on(alone, (), name, timeout, arguments)
+                if not self._actors.connected:
                     raise
-                return await self._on(alone, (), name, timeout, arguments)
+                # The queue is on a node that is down. Should a branch have got it all the same: the
+                # asker chose the name, so that there will be no second one.
+                return await self._pick((), ROUND_ROBIN, name, timeout, arguments)
         raise NoPlace

@@ -16,7 +16,7 @@ from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from cyme.errors import BrokerAway
+from cyme.errors import BrokerAway, DatabaseAway
 from cyme.planning import Desired, Phase, Policy
 from cyme.supervisor.counting import Counting
 from cyme.supervisor.hearing import interrogated, missed
@@ -83,6 +83,8 @@ class Checks:
         self._under_way: Deferred[None] | None = None
         self._once_more = False
         self._stopped = False
+        # Whether the database could not be read at the last full check, so that it is said once.
+        self._unread = False
 
     def full(self) -> Deferred[None]:
         """Start a full check, or have the one under way followed by another.
@@ -189,10 +191,7 @@ class Checks:
             await self._examine_parts()
 
     async def _examine_parts(self) -> None:
-        await self._catalogue.refresh()
-        self._pulse.beat()
-        await self._catalogue.prune(self._clock.seconds() - TOMBSTONES_LIVE)
-        self._pulse.beat()
+        await self._read_up()
         for name in await self._workers.folders(self._world.deleted()):
             self._world.track(name).leftovers = True
         self._pulse.beat()
@@ -207,6 +206,24 @@ class Checks:
             tracked.quarantined.clear()
         declared = {one.name for one in everyone}
         self._look_at(declared | self._world.tracked().keys() | self._workers.processes().keys())
+
+    async def _read_up(self) -> None:
+        """Take over what the database says; workers are looked after also when it can't be read."""
+        try:
+            await self._catalogue.refresh()
+            self._pulse.beat()
+            await self._catalogue.prune(self._clock.seconds() - TOMBSTONES_LIVE)
+        except DatabaseAway as problem:
+            if not self._unread:
+                self._log.error("{{Supervisor}} {problem}; going on with what is known", problem=str(problem))
+            self._unread = True
+        except Exception:
+            self._log.failure("{{Supervisor}} the database can't be read; going on with what is known")
+        else:
+            if self._unread:
+                self._log.info("{{Supervisor}} the database is there again")
+            self._unread = False
+        self._pulse.beat()
 
     async def _round(self, broker: str, asked: Sequence[Desired], *, closely: bool = False) -> None:
         """Ask the workers of one broker and take note of what they say, and of who is silent.

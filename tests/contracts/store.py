@@ -126,6 +126,15 @@ def make_store_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             await self.store.save((changed, dead))
             self.assertEqual(await self.contents(), {changed, dead, TASKS, RESTART, DRAINED})
 
+        async def test_older(self) -> None:
+            """What is there in a higher version is neither replaced nor removed by a lower one."""
+            newest = evolve(W1, generation=9, version=Version(20, "b2"))
+            await self.store.save((FOO, TASKS, newest))
+            late = evolve(W1, generation=8, version=Version(20, "b1"))
+            await self.store.save((late, evolve(FOO, pool="solo")))
+            await self.store.remove((late, TASKS))
+            self.assertEqual(await self.contents(), {evolve(FOO, pool="solo"), newest})
+
         async def test_same_name_elsewhere(self) -> None:
             """Queues of one name in two apps are two."""
             other = evolve(TASKS, app="bar")

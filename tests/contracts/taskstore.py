@@ -25,6 +25,7 @@ from cyme.queued import (
     TaskStatus,
     Withdrawn,
 )
+from cyme.taskids import TaskIds
 
 T1 = Issued("t1", "foo", "tâches", 100.0, 1000.0)
 T2 = Issued("t2", "foo", "b", 101.0, 1000.0)
@@ -138,6 +139,23 @@ def make_taskstore_tests(fixture: Callable[[TestCase], Any]) -> type[TestCase]:
             self.assertEqual(await self.store.claim_task(other, 199.0), claim)
             self.assertEqual(await self.store.claim_task(elsewhere, 199.0), elsewhere)
             self.assertEqual(await self.store.claim_task(other, 200.0), other)
+
+        async def test_claims_of_two_branches(self) -> None:
+            """What another branch has claimed counts once it is confirmed."""
+            first, second = (
+                Claim(
+                    app="foo",
+                    deduplication_id="d",
+                    task_id=TaskIds(name, lambda: 0.0, lambda _: 0).new(),
+                    until=200.0,
+                )
+                for name in ("b1", "b2")
+            )
+            await self.store.claim_task(first, 100.0)
+            self.assertEqual(await self.store.claim_task(second, 100.0), second)
+            await self.store.write_tasks([Confirmed("foo", "d", second.task_id)])
+            confirmed = evolve(second, is_confirmed=True)
+            self.assertEqual(await self.store.claim_task(first, 100.0), confirmed)
 
         async def test_confirmed(self) -> None:
             """A claim is confirmed when its task is."""

@@ -39,13 +39,16 @@ class MemoryStore:
         if self.save_fails_with is not None:
             return fail(self.save_fails_with)
         if self.fail_with is None:
-            self.rows.update({(one.kind, *one.key): one for one in declarations})
+            for one in declarations:
+                if self._is_not_older(one):
+                    self.rows.update({(one.kind, *one.key): one})
         return self._answer(None)
 
     def remove(self, declarations: Sequence[Declaration]) -> Deferred[None]:
         if self.fail_with is None:
             for one in declarations:
-                self.rows.pop((one.kind, *one.key), None)
+                if self._is_not_older(one):
+                    self.rows.pop((one.kind, *one.key), None)
         return self._answer(None)
 
     def append_events(self, events: Sequence[Event]) -> Deferred[tuple[Event, ...]]:
@@ -75,6 +78,10 @@ class MemoryStore:
 
     def close(self) -> Deferred[None]:
         return succeed(None)
+
+    def _is_not_older(self, declaration: Declaration) -> bool:
+        there = self.rows.get((declaration.kind, *declaration.key))
+        return not isinstance(there, Declaration) or there.version <= declaration.version
 
     def _answer(self, result):  # type: ignore[no-untyped-def]
         return succeed(result) if self.fail_with is None else fail(self.fail_with)

@@ -26,6 +26,7 @@ from cyme.queued import (
     TaskStatus,
     Withdrawn,
 )
+from cyme.taskids import node_in
 
 
 @implementer(ITaskStore)
@@ -111,7 +112,12 @@ class MemoryTaskStore:
 
     def claim_task(self, claim: Claim, now: float) -> Deferred[Claim]:
         key = (claim.app, claim.deduplication_id)
-        if self.fail_with is None and (key not in self.claims or self.claims[key].until <= now):
+        there = self.claims.get(key)
+        if self.fail_with is None and not (
+            there is not None
+            and there.until > now
+            and (there.is_confirmed or node_in(there.task_id) == node_in(claim.task_id))
+        ):
             self.claims[key] = claim
         return self._answer(self.claims.get(key))
 

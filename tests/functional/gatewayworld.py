@@ -48,7 +48,7 @@ class Apps:
 
 def open_store(folder: str) -> SQLStore:
     """The database of a branch, in a folder."""
-    store = SQLStore(reactor, f"sqlite:///{os.path.join(folder, 'branch.db')}")  # type: ignore[arg-type]
+    store = SQLStore(reactor, f"sqlite:///{os.path.join(folder, 'branch.db')}", "b1")  # type: ignore[arg-type]
     store.open()
     return store
 

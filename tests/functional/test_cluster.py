@@ -15,7 +15,7 @@ from tests.functional.clustercase import ClusterTestCase
 from tests.support.branch import BIN
 from tests.support.ports import free_ports
 from tests.support.proxy import Proxy
-from tests.support.rabbitmq import shared_rabbitmq
+from tests.support.rabbitmq import RabbitMQ, breakable_rabbitmq, shared_rabbitmq
 from tests.support.recorder import Recorder
 from tests.support.waiting import eventually
 
@@ -179,6 +179,103 @@ class PartitionTests(ClusterTestCase):
         self.assertEqual(len(pids), len(states))
         kinds = [event["kind"] for event in await self.ask("GET", "/foo/instances/w2/events/")]
         self.assertLessEqual(kinds.count("starting"), 2, kinds)
+
+
+class OutageTests(ClusterTestCase):
+    """The broker of both branches, and of their workers, goes away for a while."""
+
+    async def setUp(self) -> None:
+        self.node = await deferToThread(breakable_rabbitmq)
+        self.addCleanup(deferToThread, self.node.mend)
+        # Who is silent for two seconds is asked, and given up after two more.
+        self.url = f"{await deferToThread(self.node.new_url)}?heartbeat=2"
+        await super().setUp()
+
+    def branch_broker(self) -> str:
+        return self.url
+
+    def broker_of_second(self) -> str:
+        return self.url
+
+    async def through(self, outage: Any, end: Any) -> None:
+        """Have the broker go away while a change is under way, and come back; look at all that holds."""
+        await self.spread("w1", "w2")
+        pids = [(await self.instance(name))["pid"] for name in ("w1", "w2")]
+        self.second.process.signal(signal.SIGSTOP)
+        asked = Deferred.fromCoroutine(self.http.post("/foo/instances/w2/disable/"))
+        await self.ask("GET", "/branches/")
+        await deferToThread(outage)
+        self.second.process.signal(signal.SIGCONT)
+        answer = await asked
+        await self.cluster_of(self.http, 1)
+        await self.cluster_of(self.there, 1)
+        self.assertEqual((await self.http.post("/foo/instances/w2/restart/")).status, 503)
+        await self.ask("PUT", "/foo/queues/meanwhile/", 201)
+        await deferToThread(end)
+        for client in (self.http, self.there):
+            await self.cluster_of(client, 2)
+        await self.known_there("/foo/queues/meanwhile/")
+        self.assertEqual(answer.status, 504, answer.text)
+        self.assertIn("is not known", answer.json["detail"])
+        # The second branch had it in its hands, or not; it does not come again.
+        is_enabled = (await self.instance("w2"))["is_enabled"]
+        await self.ask("POST", "/foo/instances/w2/enable/")
+        for name, pid in zip(("w1", "w2"), pids, strict=True):
+            details = await self.until_state("running", name)
+            self.assertTrue(details["pid"] == pid or (name, is_enabled) == ("w2", False), details)
+        await self.ask("POST", "/foo/instances/w2/disable/")
+        await self.until_state("disabled", "w2")
+
+    async def test_killed(self) -> None:
+        """A broker that is killed and started again costs no worker, and a change under way an error."""
+        await self.through(self.node.kill, self.node.mend)
+
+    async def test_frozen(self) -> None:
+        """So does one that freezes."""
+        await self.through(self.node.freeze, self.node.thaw)
+
+
+class BrokerClusterTests(ClusterTestCase):
+    """The broker is a cluster of two nodes, and both branches know both."""
+
+    # Workers of both are told of the new node by being started again.
+    timeout = 240
+
+    async def setUp(self) -> None:
+        self.first_node = await deferToThread(RabbitMQ)
+        self.addCleanup(deferToThread, self.first_node.close)
+        self.second_node = await deferToThread(RabbitMQ, first=self.first_node)
+        self.addCleanup(deferToThread, self.second_node.close)
+        await super().setUp()
+
+    def branch_broker(self) -> str:
+        return f"{self.first_node.url()};{self.second_node.url()}"
+
+    def broker_of_second(self) -> str:
+        return self.branch_broker()
+
+    async def test_node_lost(self) -> None:
+        """When the node that all are connected to is killed, they go on by the other one.
+
+        Queues that were on the node, and nowhere else, are away with it, and so are their workers.
+        """
+        await self.spread("w1", "w2")
+        await deferToThread(self.first_node.kill)
+        for branch in (self.branch, self.second):
+            await branch.wait_for_line(f":{self.second_node.port}/")
+        for client in (self.http, self.there):
+            await self.cluster_of(client, 2)
+        # The queue by which the cluster picks a branch was on the node that is down.
+        await self.ask_there("PUT", "/foo/instances/w3/", 201)
+        await self.ask("PUT", "/foo/instances/w4/", 201, params={"branch": "branch2"})
+        for name in ("w3", "w4"):
+            await self.until_state("running", name)
+        exit = (await self.until_state("backoff", "w1"))["last_exit"]
+        self.assertIn("home node", exit["log"][0])
+        self.assertIn("the node that has the queue is down", exit["explanation"])
+        await deferToThread(self.first_node.start)
+        await self.ask("POST", "/foo/instances/w1/restart/")
+        await self.until_state("running", "w1")
 
 
 class SeveralBrokersTests(ClusterTestCase):

@@ -14,8 +14,8 @@ from tests.support.rabbitmq import shared_rabbitmq
 from tests.support.waiting import eventually
 
 
-class MovingTests(OnRabbitMQ, BranchTestCase):
-    """Two branches; questions are asked of the second one."""
+class MovingTestCase(OnRabbitMQ, BranchTestCase):
+    """A test with two branches; questions are asked of the second one."""
 
     async def second(self, *options: str) -> BranchProcess:
         """Start the second branch, and wait until the two know each other."""
@@ -56,6 +56,10 @@ class MovingTests(OnRabbitMQ, BranchTestCase):
             return True
 
         await eventually(look, 60.0)
+
+
+class MovingTests(MovingTestCase):
+    """Instances move."""
 
     async def test_drained(self) -> None:
         """Each worker answers on the other branch before it stops on the one that is drained."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
-from sqlalchemy import create_engine
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -24,7 +23,7 @@ from cyme.catalogue import Catalogue
 from cyme.declarations import App, Instance, Version
 from cyme.errors import CannotStart
 from cyme.faults import Unreadable
-from cyme.models import SCHEMA_VERSION, Base
+from cyme.models import SCHEMA_VERSION
 from cyme.queued import Issued, Outcome, TaskState
 from cyme.store import SHRUNK_PAGES, SQLStore
 from tests.contracts.catalogue import make_catalogue_tests
@@ -44,7 +43,7 @@ def on_sqlite(test: Any) -> SQLStore:
     """A store in the SQLite file that belongs to a test."""
     if not hasattr(test, "file"):
         test.file = os.path.join(new_folder(test), "branch.db")
-    return SQLStore(reactor, f"sqlite:///{test.file}")
+    return SQLStore(reactor, f"sqlite:///{test.file}", "b1")
 
 
 def over_sqlite(test: Any) -> Catalogue:
@@ -75,49 +74,6 @@ class CatalogueOverSQLiteTests(make_catalogue_tests(over_sqlite)):  # type: igno
     """The catalogue over the real store."""
 
 
-#: A database server to run the contracts on as well, as an SQLAlchemy URL; its database is emptied
-#: for each test. PostgreSQL and MariaDB were tried; a test run by itself needs no server.
-SERVER = os.environ.get("CYME_TEST_DATABASE")
-
-
-def on_server(test: Any) -> SQLStore:
-    """A store in the database of `SERVER`, empty for each test."""
-    assert SERVER is not None
-    if not hasattr(test, "emptied"):
-        test.emptied = True
-        engine = create_engine(SERVER)
-        Base.metadata.drop_all(engine)
-        engine.dispose()
-    return SQLStore(reactor, SERVER)
-
-
-def over_server(test: Any) -> Catalogue:
-    """A catalogue over the database of `SERVER`."""
-    store = on_server(test)
-    store.open()
-    test.addCleanup(store.close)
-    return Catalogue(reactor, store, "b1")
-
-
-if SERVER:
-
-    class ServerStoreTests(make_store_tests(on_server)):  # type: ignore[misc]
-        """The store in a database server."""
-
-    def open_on_server(test: Any) -> SQLStore:
-        """An open store in the database of `SERVER`."""
-        store = on_server(test)
-        store.open()
-        test.addCleanup(store.close)
-        return store
-
-    class TaskServerStoreTests(make_taskstore_tests(open_on_server)):  # type: ignore[misc]
-        """The tasks in a database server."""
-
-    class CatalogueOverServerTests(make_catalogue_tests(over_server)):  # type: ignore[misc]
-        """The catalogue over a database server."""
-
-
 class ShrinkingTests(TestCase):
     """Room that is given back."""
 
@@ -132,7 +88,7 @@ class ShrinkingTests(TestCase):
                 "INSERT INTO cyme_meta VALUES ('schema', '3');"
             )
         old.close()
-        store = SQLStore(reactor, f"sqlite:///{file}")
+        store = SQLStore(reactor, f"sqlite:///{file}", "b1")
         store.open()
         self.addCleanup(store.close)
         long = json.dumps({"result": "x" * 20_000, "error": None})
@@ -156,7 +112,7 @@ class ShrinkingTests(TestCase):
 
         # A branch that stops in the middle goes on when it is up again.
         await store.close()
-        store = SQLStore(reactor, f"sqlite:///{file}")
+        store = SQLStore(reactor, f"sqlite:///{file}", "b1")
         store.open()
         self.addCleanup(store.close)
         self.assertEqual(await store.prune_tasks(3.0, 1000), 0)
@@ -351,14 +307,14 @@ class SQLiteTests(TestCase):
     def test_not_used(self) -> None:
         """A store that was opened and never used closes at once, before a reactor runs."""
         folder = new_folder(self)
-        store = SQLStore(reactor, f"sqlite:///{folder}/unused.db")
+        store = SQLStore(reactor, f"sqlite:///{folder}/unused.db", "b1")
         store.open()
         self.successResultOf(store.close())
         self.successResultOf(store.close())
 
     async def test_in_memory(self) -> None:
         """A database in memory serves as long as the store lives."""
-        store = SQLStore(reactor, "sqlite://")
+        store = SQLStore(reactor, "sqlite://", "b1")
         store.open()
         await store.save(ALL)
         self.assertEqual(set(await store.load()), set(ALL))
@@ -438,7 +394,7 @@ class OpeningTests(TestCase):
 
     def refusal(self, url: str) -> str:
         with self.assertRaises(CannotStart) as caught:
-            SQLStore(reactor, url).open()
+            SQLStore(reactor, url, "b1").open()
         return str(caught.exception)
 
     def test_refusals(self) -> None:
@@ -477,7 +433,7 @@ class OpeningTests(TestCase):
         database.execute("CREATE TABLE cyme_meta (name VARCHAR(64) PRIMARY KEY, value TEXT NOT NULL)")
         database.commit()
         database.close()
-        store = SQLStore(reactor, f"sqlite:///{file}")
+        store = SQLStore(reactor, f"sqlite:///{file}", "b1")
         store.open()
         self.successResultOf(store.close())
 
@@ -490,7 +446,7 @@ class OpeningTests(TestCase):
         database = sqlite3.connect(self.file)  # type: ignore[attr-defined]
         database.executescript("DROP TABLE event; DROP TABLE rollout; UPDATE cyme_meta SET value = '1'")
         database.close()
-        store = SQLStore(reactor, f"sqlite:///{self.file}")  # type: ignore[attr-defined]
+        store = SQLStore(reactor, f"sqlite:///{self.file}", "b1")  # type: ignore[attr-defined]
         store.open()
         self.assertEqual(set(await store.load()), set(ALL) - {RESTART})
         self.assertEqual(await store.read_events(0, 10, None, None), ())
@@ -506,7 +462,7 @@ class OpeningTests(TestCase):
         database.executescript(SCHEMA_2)
         database.close()
         for _ in range(2):
-            store = SQLStore(reactor, f"sqlite:///{file}")
+            store = SQLStore(reactor, f"sqlite:///{file}", "b1")
             store.open()
             app = App(name="foo", broker="amqp://b//", pool="solo", version=Version(7, "b1"))
             w1 = Instance(name="w1", app="foo", branch="b1", queues=("q",), max_concurrency=4, arguments="-E")
@@ -542,7 +498,7 @@ from cyme.declarations import App
 from cyme.store import SQLStore
 
 async def write():
-    store = SQLStore(reactor, sys.argv[1])
+    store = SQLStore(reactor, sys.argv[1], "b1")
     store.open()
     catalogue = Catalogue(reactor, store, "b1")
     await catalogue.load()
@@ -571,7 +527,7 @@ class KillTests(TestCase):
         chance = random.Random()
         for _ in range(3):
             acknowledged = await deferToThread(self.write_and_kill, url, chance.randrange(1, 40))
-            store = SQLStore(reactor, url)
+            store = SQLStore(reactor, url, "b1")
             store.open()
             names = {one.key[0] for one in await store.load()}
             await store.close()

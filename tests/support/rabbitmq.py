@@ -53,10 +53,12 @@ class RabbitMQ:
     All methods but `ctl` block.
 
     :param conf: lines of `rabbitmq.conf`.
+    :param first: a node that lives at least as long, whose cluster this one joins.
     """
 
-    def __init__(self, conf: str = "") -> None:
+    def __init__(self, conf: str = "", first: RabbitMQ | None = None) -> None:
         self._conf = conf
+        self._first = first
         self._server_script = _script("rabbitmq-server")
         self._ctl_script = _script("rabbitmqctl")
         self._folder = tempfile.mkdtemp(prefix="cyme-rabbitmq-")
@@ -69,16 +71,25 @@ class RabbitMQ:
             self._choose_ports()
             try:
                 self.start()
-                return
+                break
             except Ended as problem:
                 # Somebody took a port between our choice and our use of it.
                 self.kill()
                 if attempt == 2 or "eaddrinuse" not in str(problem):
                     self.close()
                     raise
+        if first is not None:
+            for step in (("stop_app",), ("reset",), ("join_cluster", first.node), ("start_app",)):
+                self.ctl_now(*step)
 
     def _choose_ports(self) -> None:
         self.port, self._distribution_port, self._epmd_port = free_ports(3)
+        first = self._first
+        # Nodes of a cluster find each other by one epmd, and know each other by the cookie in HOME.
+        home = self._folder if first is None else first._folder
+        if first is not None:
+            self._epmd_port = first._epmd_port
+        self.node = "cyme@localhost" if first is None else f"cyme{self.port}@localhost"
         tools = random.randrange(20000, 32000)
         folder = self._folder
         for name, text in (("environment", ""), ("plugins", "[].\n"), ("rabbitmq.conf", self._conf)):
@@ -87,7 +98,7 @@ class RabbitMQ:
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
         self._environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RABBITMQ_")},
-            "HOME": folder,  # of the Erlang cookie
+            "HOME": home,
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_CONF_ENV_FILE": os.path.join(folder, "environment"),
@@ -98,7 +109,7 @@ class RabbitMQ:
             "RABBITMQ_LOG_BASE": os.path.join(folder, "log"),
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_PID_FILE": os.path.join(folder, "pid"),
-            "RABBITMQ_NODENAME": "cyme@localhost",
+            "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
@@ -112,7 +123,7 @@ class RabbitMQ:
 
         :raises Ended: when it does not start.
         """
-        if self._epmd is None or self._epmd.status is not None:
+        if self._first is None and (self._epmd is None or self._epmd.status is not None):
             # Started by us so that it ends with us: left to itself Erlang starts one that stays.
             epmd = shutil.which("epmd") or "/usr/bin/epmd"
             self._epmd = Guarded([epmd], self._environ, cwd=self._folder, root=self._folder)

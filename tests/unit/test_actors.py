@@ -6,22 +6,25 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.actors import Actors, Stored, verb
+from cyme.actors import UNREADABLE_SAID_EVERY, Actors, Stored, verb
 from cyme.bus.local import LocalBus, Switch
 from cyme.errors import (
     BodyTooLarge,
     BusAway,
+    BusLost,
     CymeError,
     NoReply,
     NoRoute,
     NoSuchApp,
+    OtherVersion,
     OwnerGone,
     RemoteFailure,
+    Unconfirmed,
 )
 from cyme.narration import WORDS_MOST, redacted, shortened
 from cyme.probing import INTERVAL
@@ -232,6 +235,29 @@ class CallTests(ActorsTestCase):
         self.first.greeter.slow.callback("hm")
         self.assertEqual(self.answer(other), "hm")
 
+    def test_bus_lost(self) -> None:
+        """Calls whose answers would come over a bus that is lost fail at once; one to an own name goes on."""
+        asked = [
+            self.first.actors.call("Greeter", "at-b2", "think", timeout=100.0),
+            self.first.actors.throw("Greeter", None, "think", timeout=100.0),
+        ]
+        own = self.first.actors.call("Greeter", "at-b1", "think", timeout=100.0)
+        self.turn()
+        self.first.bus.stop()
+        for one in asked:
+            error = self.failureResultOf(one, BusLost).value
+            self.assertIn("is not known", str(error))
+        self.assertNoResult(own)
+        for branch in (self.first, self.second):
+            branch.greeter.slow.callback("hm")
+        self.assertEqual(self.answer(own), "hm")
+
+    def test_unconfirmed(self) -> None:
+        """A call whose message was sent, and not confirmed, may be done or not, and says so."""
+        self.patch(self.first.bus, "to_owner", lambda *_, **__: fail(Unconfirmed()))
+        error = self.failureResultOf(self.first.actors.call("Greeter", "at-b2", "greet"), BusLost).value
+        self.assertIn("is not known", str(error))
+
     def test_unknown_news(self) -> None:
         """What is told to all and nobody here listens to is passed over."""
         told = self.first.actors.announce("Weather", "rains")
@@ -399,11 +425,15 @@ class FailureTests(ActorsTestCase):
         self.assertEqual(len(self.flushLoggedErrors(BodyTooLarge)), 1)
 
     def test_garbage(self) -> None:
-        """A message that is none is logged, counted and dropped; the next one is served."""
-        for body in (b"", b"\xff", b"{}", b'{"v": 1}', b"[" * 10_000):
+        """Messages that are none are counted, dropped and logged once in a while; the next one is served."""
+        bodies = (b"", b"\xff", b"{}", b'{"v": 1}', b"[" * 10_000)
+        for body in bodies:
             self.successResultOf(self.second.actors.receive(body))
         self.assertEqual(self.second.actors.counts["unreadable"], 5)
-        self.assertEqual(len(self.lines(LogLevel.warn)), 5)
+        self.assertEqual(len(self.lines(LogLevel.warn)), 1)
+        self.clock.advance(UNREADABLE_SAID_EVERY)
+        self.successResultOf(self.second.actors.receive(b""))
+        self.assertIn("5 messages dropped", self.lines(LogLevel.warn)[1])
         self.assertEqual(self.answer(self.call("greet")), "hello at-b2")
 
     def test_other_version(self) -> None:
@@ -416,10 +446,11 @@ class FailureTests(ActorsTestCase):
             return to_owner(actor, name, json.dumps({**json.loads(body), "v": 7}).encode(), expires=expires)
 
         self.patch(self.first.bus, "to_owner", translate)
-        incident = self.incident(self.call("greet"))
-        (line,) = self.lines(LogLevel.warn)
-        self.assertIn("version 7", line)
-        self.assertIn(incident, line)
+        for count in (1, 2):
+            refusal = self.refusal(self.call("greet"), OtherVersion)
+            self.assertIn("'b2' speaks version 1 of the wire format, not 7", str(refusal))
+            self.assertEqual(len(self.lines(LogLevel.warn)), count)
+        self.assertIn("version 7", self.lines(LogLevel.warn)[0])
         self.assertEqual(self.second.greeter.calls, [])
 
     def test_late_answer(self) -> None:

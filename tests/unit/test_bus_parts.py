@@ -23,9 +23,9 @@ from cyme.bus.amqp.publishing import (
     Unrouted,
     expiration,
 )
-from cyme.bus.amqp.seldom import Seldom
 from cyme.bus.amqp.topology import routes
 from cyme.errors import InvalidParameter
+from cyme.seldom import Seldom
 from tests.support.certificates import Authority
 
 

@@ -14,7 +14,7 @@ COMMON = frozenset({"declarations", "errors", "interfaces", "naming"})
 
 #: Module (or package, with all in it) of `cyme` -> which others it may import, beside `COMMON`.
 MAY_IMPORT: dict[str, frozenset[str]] = {
-    "actors": frozenset({"asking", "envelope", "narration", "probing"}),
+    "actors": frozenset({"asking", "envelope", "narration", "probing", "seldom"}),
     "addresses": frozenset(),
     "api": frozenset({"asking", "queued", "targets"}),
     "asking": frozenset(),
@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     | {"systemd", "vitals"},
     "broker_choice": frozenset({"brokers", "readers"}),
     "brokers": frozenset(),
-    "bus": frozenset({"brokers"}),
+    "bus": frozenset({"brokers", "seldom"}),
     "catalogue": frozenset({"asking", "faults"}),
     # Before `client`, which does without Twisted.
     "client.aio": frozenset({"client"}),
@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "remote": frozenset({"brokers", "holders", "planning", "vitals"}),
     "replication": frozenset({"actors", "wireforms"}),
     "rootfolder": frozenset({"brokers"}),
+    "seldom": frozenset(),
     "settings": frozenset({"addresses", "brokers", "readers", "targets"}),
     "stalls": frozenset(),
     "stopsignals": frozenset(),
@@ -70,7 +71,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "systemd": frozenset(),
     "targets": frozenset(),
     "taskids": frozenset(),
-    "taskrows": frozenset({"heldrows", "models", "queued"}),
+    "taskrows": frozenset({"heldrows", "models", "queued", "taskids"}),
     "tasks": frozenset({"holders", "targets"}),
     "threads": frozenset({"vitals"}),
     "vitals": frozenset(),

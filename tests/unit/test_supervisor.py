@@ -7,11 +7,14 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.catalogue import Catalogue
 from cyme.declarations import App, Instance, Queue, Rollout
+from cyme.errors import DatabaseAway
 from cyme.planning import Phase, Policy
+from cyme.supervisor.checks import Checks
 from cyme.supervisor.endings import EXAMINED_WITHIN
 from cyme.supervisor.resolving import Defaults, resolve
 from cyme.supervisor.service import RETRY_AFTER, Supervisor
@@ -497,6 +500,30 @@ class EndingTests(SupervisorTestCase):
         self.assertEqual(self.workers.stopped, ["w1"])
         self.workers.end("w1", signal=9)
         self.assertEqual(self.status()["last_exit"]["reason"], "consumer-timeout")
+
+    def test_database_away(self) -> None:
+        """A worker that is silent is replaced also while the database is away, which is said once."""
+        self.start()
+        self.run_instance()
+        logged: list[Any] = []
+        self.patch(Checks, "_log", Logger(observer=logged.append))
+        self.store.fail_with = DatabaseAway("refused")
+        self.remote.mute("w1@host")
+        self.turn(INTERVAL + 30)
+        self.workers.end("w1", signal=9)
+        self.assertEqual(self.status()["last_exit"]["reason"], "unresponsive")
+        self.turn(INTERVAL)
+        self.assertEqual(len(self.workers.started), 2)
+        self.store.fail_with = None
+        self.turn(2 * INTERVAL)
+        told = [formatEvent(event) for event in logged]
+        self.assertEqual(
+            [text for text in told if "database" in text],
+            [
+                "{Supervisor} the database can't be used now: refused; going on with what is known",
+                "{Supervisor} the database is there again",
+            ],
+        )
 
     def test_silent(self) -> None:
         """A worker that was replaced because it was silent is named so."""

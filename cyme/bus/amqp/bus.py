@@ -25,14 +25,14 @@ from cyme.bus.amqp.claims import LOCKED
 from cyme.bus.amqp.client import Client
 from cyme.bus.amqp.connecting import Connecting
 from cyme.bus.amqp.fields import Unencodable
-from cyme.bus.amqp.publishing import Overfull, Unpublished, Unrouted
-from cyme.bus.amqp.seldom import Seldom
+from cyme.bus.amqp.publishing import Overfull, Unpublished, Unrouted, Unsettled
 from cyme.bus.amqp.session import STEP_WITHIN, Owned, Session
 from cyme.bus.amqp.topology import EVERYBODY, routes, work_queue_of
 from cyme.bus.amqp.work import Work
 from cyme.bus.local import LIMIT
-from cyme.errors import BodyTooLarge, BusAway, CymeError, NoRoute
+from cyme.errors import BodyTooLarge, BusAway, CymeError, NoRoute, Unconfirmed
 from cyme.interfaces import IMessageBus
+from cyme.seldom import Seldom
 
 #: Seconds after which a start is over, whether or not the broker has answered.
 START_WITHIN = 3.0
@@ -223,6 +223,8 @@ class AMQPBus:
             self.counts[type(failure.value).__name__.lower()] += 1
             if failure.check(Unrouted, Unencodable) and otherwise is not None:
                 return Failure(otherwise)
+            if failure.check(Unsettled):
+                return Failure(Unconfirmed())
             if failure.check(Unpublished, Closed):
                 self._log.debug("a message is not sent: {problem}", problem=str(failure.value))
                 return Failure(BusAway())

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from cyme.bus.amqp.channel import problem_of
-from cyme.bus.amqp.seldom import Seldom
+from cyme.seldom import Seldom
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime

@@ -40,6 +40,10 @@ class Unpublished(Exception):
     """The broker did not take the message, or did not say so."""
 
 
+class Unsettled(Unpublished):
+    """The message was sent, and the broker did not say what became of it."""
+
+
 class Overfull(Unpublished):
     """A queue has too many messages already."""
 
@@ -126,7 +130,7 @@ class Publisher:
             self._look.cancel()
             self._look = None
         for number in list(self._sending):
-            self._settle(number, Unpublished("the connection was lost"))
+            self._settle(number, Unsettled("the connection was lost"))
 
     def _settle(self, number: int, problem: Exception | None) -> None:
         sending = self._sending.pop(number, None)
@@ -151,7 +155,7 @@ class Publisher:
             if sending.deadline > now:
                 self._look = self._clock.callLater(max(sending.deadline - now, LOOK_EVERY), self._expire)
                 return
-            self._settle(number, Unpublished("the broker did not confirm it in time"))
+            self._settle(number, Unsettled("the broker did not confirm it in time"))
 
 
 def expiration(seconds: float) -> str:

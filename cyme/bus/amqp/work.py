@@ -23,8 +23,8 @@ from txamqp.client import Closed
 
 from cyme.bus.amqp.channel import problem_of
 from cyme.bus.amqp.mirror import Mirror
-from cyme.bus.amqp.seldom import Seldom
 from cyme.bus.amqp.topology import WORK, work_queue_of
+from cyme.seldom import Seldom
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
