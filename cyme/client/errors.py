@@ -194,6 +194,14 @@ class InvalidDeclaration(BadRequest):
     """A declaration that the broker says is impossible."""
 
 
+class Unauthenticated(Unauthorized):
+    """The branch wants a token, or does not know this one."""
+
+
+class TooOften(TooManyRequests):
+    """This client asks too often; `retry_after` says when to try again."""
+
+
 class CrossSite(Forbidden):
     """The request looks like one that a browser was made to send."""
 
@@ -294,6 +302,10 @@ class Unroutable(Unavailable):
     """The broker has no queue for it."""
 
 
+class Unconfirmed(Unavailable):
+    """The broker did not say whether it has a message: whether it was queued is not known."""
+
+
 class GatewayAway(Unavailable):
     """Tasks can't be queued or asked about now."""
 
@@ -308,6 +320,10 @@ class NoRoute(Unavailable):
 
 class BranchAway(Unavailable):
     """The branch that has it is away."""
+
+
+class OtherVersion(Unavailable):
+    """One of two branches is much older, and they don't understand each other."""
 
 
 class NoPlace(Unavailable):
