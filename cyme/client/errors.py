@@ -302,8 +302,12 @@ class Unroutable(Unavailable):
     """The broker has no queue for it."""
 
 
+class DatabaseAway(Unavailable):
+    """The database of the branches can't be reached."""
+
+
 class Unconfirmed(Unavailable):
-    """The broker did not say whether it has a message: whether it was queued is not known."""
+    """The bus between the branches was lost meanwhile: whether it was done is not known."""
 
 
 class GatewayAway(Unavailable):
@@ -344,6 +348,10 @@ class TooManyStreams(Unavailable):
 
 class OwnerGone(NoReply):
     """The branch that was asked went away; whether it was done is not known."""
+
+
+class BusLost(NoReply):
+    """The bus between the branches was lost meanwhile; whether it was done is not known."""
 
 
 class NoDump(NoReply):

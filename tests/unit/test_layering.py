@@ -24,11 +24,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "brokers": frozenset(),
     "bus": frozenset({"brokers", "seldom"}),
     "catalogue": frozenset({"asking", "faults"}),
-    # Before `client`, which does without Twisted.
-    "client.aio": frozenset({"client"}),
-    "client": frozenset(),
     "cli": frozenset({"brokers", "bus", "listing", "options", "readers", "rootfolder", "settings", "tap"}),
-    "commands": frozenset({"client"}),
     "controller": frozenset(
         {"actors", "asking", "brokers", "membership", "narration", "planning", "queued", "targets", "taskids"}
     ),
@@ -78,6 +74,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "watchdog": frozenset({"systemd", "vitals"}),
     "wireforms": frozenset({"faults"}),
     "workers": frozenset({"holders", "limits", "planning"}),
+    # What runs elsewhere than in a branch. The first stands before `client`, which does without Twisted.
+    "client.aio": frozenset({"client"}),
+    "client": frozenset(),
+    "commands": frozenset({"client"}),
 }
 
 #: The one place that names concrete classes together.
