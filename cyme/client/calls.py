@@ -89,11 +89,6 @@ def ping() -> Call[str]:
     return _read(lambda answer: str(read_object(answer)["ok"]), "ping")
 
 
-def date() -> Call[str | None]:
-    """What a branch's clock says, as the header `Date` has it."""
-    return _read(lambda answer: answer.headers.get("date"), "ping")
-
-
 def ready() -> Call[None]:
     """Whether it has all that it needs; `NotReady` says what is away."""
     call = _read(read_nothing, "ready")

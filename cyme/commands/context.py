@@ -266,6 +266,4 @@ def advice(error: errors.ClientError, state: State) -> str | None:
         return f"is there a branch at {state.url}? --url, or CYME_URL, names another"
     if isinstance(error, errors.Unauthorized):
         return "give a token by --token-file, or by CYME_TOKEN in the environment"
-    if isinstance(error, errors.Forbidden):
-        return "this token may not do that"
     return None

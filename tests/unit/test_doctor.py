@@ -175,20 +175,21 @@ class GatheringTests(SynchronousTestCase):
             self.assertNotIn("s3cret", str(found))
         hidden = gathering.ask_broker("amqp://me:***@127.0.0.1//")
         self.assertIn("--broker", str(hidden.problem))
+        self.assertEqual([one.level for one in wrong(evolve(FINE, brokers=[hidden]))], ["warning"])
+        masked = {"url": "amqp://me:***@h//", "password": "***"}
+        self.assertEqual(gathering._url({"broker": masked}), "amqp://me:***@h//")
 
     def test_clocks(self) -> None:
         """Branches are compared by what their own answers say; who can't be asked is told."""
         dates = {"http://a": "Mon, 23 Nov 2026 10:00:00 GMT", "http://b": "Mon, 23 Nov 2026 10:01:00 GMT"}
 
-        class Dated(Client):
-            def call(self, call: Any) -> Any:
-                if self.url not in dates:
-                    raise errors.Unreachable("GET", self.url, "refused")
-                return dates[self.url]
+        def ask(url: str) -> str:
+            if url not in dates:
+                raise errors.Unreachable("GET", url, "refused")
+            return dates[url]
 
-        self.patch(gathering, "Client", Dated)
         branches = [{"id": one, "url": f"http://{one}"} for one in "abc"] + [{"id": "d", "url": None}]
-        found = {clock.branch: clock for clock in gathering.clocks(branches, None, None)}
+        found = {clock.branch: clock for clock in gathering.clocks(branches, ask)}
         assert found["a"].skew is not None and found["b"].skew is not None
         self.assertAlmostEqual(found["b"].skew - found["a"].skew, 60.0, places=1)
         self.assertIn("refused", str(found["c"].problem))
@@ -207,7 +208,7 @@ class GatheringTests(SynchronousTestCase):
         app = client.add("foo", broker="amqp://me:a%2Fb@127.0.0.1//")
         app.queues.add("q")
         app.instances.add("w1", is_enabled=False)
-        facts = gathering.gather(client, None, None, ["redis://x"], ["/nowhere"])
+        facts = gathering.gather(client, None, ["redis://x"], ["/nowhere"])
         self.assertEqual(asked, ["redis://x", "amqp://me:a%2Fb@127.0.0.1//"])
         counts = (len(facts.branches), len(facts.apps), len(facts.instances), len(facts.queues))
         self.assertEqual((counts, facts.folders[0].exists), ((1, 1, 1, 1), False))

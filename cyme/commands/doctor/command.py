@@ -34,9 +34,7 @@ def doctor(state: State, brokers: tuple[str, ...], folders: tuple[str, ...], eve
     (permissions, room, open files). Each finding says what to do. The exit status is 5 when there is
     a problem; warnings alone are none.
     """
-    facts = gather(
-        state.client, state.token(), state.ca_file, brokers, [os.path.abspath(path) for path in folders]
-    )
+    facts = gather(state.client, state.ca_file, brokers, [os.path.abspath(path) for path in folders])
     findings = examine(facts)
     wanted = [finding for finding in findings if everything or finding.level != "fine"]
     problems = sum(finding.level == "problem" for finding in findings)

@@ -28,6 +28,7 @@ class BrokerFacts:
 
     :ivar url: without its password.
     :ivar problem: why it could not be asked, None when it could.
+    :ivar is_hidden: whether it could not be asked since its password is not shown to this token.
     :ivar settings: of Redis, what matters of its configuration.
     """
 
@@ -36,6 +37,7 @@ class BrokerFacts:
     product: str | None = None
     version: str | None = None
     problem: str | None = None
+    is_hidden: bool = False
     settings: Mapping[str, str] = field(factory=dict)
 
 

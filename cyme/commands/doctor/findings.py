@@ -150,7 +150,7 @@ def _brokers(facts: Facts) -> Iterator[Finding]:
         subject = f"broker {broker.url}"
         if broker.problem is not None:
             yield Finding(
-                "problem" if broker.version is None else "warning",
+                "warning" if broker.is_hidden else "problem",
                 subject,
                 f"it can't be asked from here: {broker.problem}",
                 "start it, or correct its URL; where only the branches reach it, run cyme doctor there",

@@ -6,13 +6,14 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
 from cyme import __version__
-from cyme.client import NO_RETRY, Client, calls, errors
+from cyme.client import Client, calls, errors
+from cyme.client.synchronous import Urllib3Transport
 from cyme.commands.context import each
 from cyme.commands.doctor.facts import BrokerFacts, Clock, Facts, FolderFacts
 
@@ -23,9 +24,7 @@ REDIS_SETTINGS = ("appendonly", "maxmemory", "maxmemory-policy")
 _MASK = ":***@"
 
 
-def gather(
-    client: Client, token: str | None, ca_file: str | None, brokers: Sequence[str], folders: Iterable[str]
-) -> Facts:
+def gather(client: Client, ca_file: str | None, brokers: Sequence[str], folders: Iterable[str]) -> Facts:
     """All facts.
 
     :param brokers: URLs that are asked beside those of the apps.
@@ -47,7 +46,7 @@ def gather(
         away=_away(client),
         branches=branches,
         missing=getattr(names, "missing", []),
-        clocks=clocks(branches, token, ca_file),
+        clocks=clocks(branches, lambda url: date_of(url, ca_file)),
         apps=apps,
         instances=each(names, lambda name: client.instances.get(name).info),
         queues=queues,
@@ -65,8 +64,23 @@ def _away(client: Client) -> Mapping[str, str]:
     return {}
 
 
-def clocks(branches: Sequence[Mapping[str, Any]], token: str | None, ca_file: str | None) -> list[Clock]:
-    """How far each branch's clock is from the middle of all, by the `Date` of an answer of its own."""
+def date_of(url: str, ca_file: str | None) -> str:
+    """The `Date` of a branch's answer, whatever that is; without a token, which is for one branch alone.
+
+    :raises Unreachable: when there is none.
+    """
+    transport = Urllib3Transport(url, None, ca_file)
+    try:
+        return transport.send(calls.ping().request, ANSWER_WITHIN).headers.get("date", "")
+    finally:
+        transport.close()
+
+
+def clocks(branches: Sequence[Mapping[str, Any]], ask: Callable[[str], str]) -> list[Clock]:
+    """How far each branch's clock is from the middle of all.
+
+    :param ask: the `Date` of an answer of the branch at a URL.
+    """
     offsets: dict[str, tuple[float, float]] = {}
     found: dict[str, Clock] = {}
     for info in branches:
@@ -75,11 +89,10 @@ def clocks(branches: Sequence[Mapping[str, Any]], token: str | None, ca_file: st
             found[id] = Clock(branch=id, problem="it has no URL")
             continue
         try:
-            with Client(str(url), token, ANSWER_WITHIN, retry=NO_RETRY, ca_file=ca_file) as client:
-                before = time.monotonic()
-                date = client.call(calls.date())
-                after = time.monotonic()
-            at = parsedate_to_datetime(date or "").timestamp()
+            before = time.monotonic()
+            date = ask(str(url).rstrip("/"))
+            after = time.monotonic()
+            at = parsedate_to_datetime(date).timestamp()
         except (errors.ClientError, ValueError, TypeError) as problem:
             found[id] = Clock(branch=id, problem=str(problem))
             continue
@@ -100,7 +113,9 @@ def _url(app: Mapping[str, Any]) -> str | None:
         return None
     if _MASK not in url:
         return str(url)
-    return str(url).replace(_MASK, f":{quote(password, safe='')}@") if password else str(url)
+    if not password or password == "***":
+        return str(url)
+    return str(url).replace(_MASK, f":{quote(password, safe='')}@")
 
 
 def ask_broker(url: str) -> BrokerFacts:
@@ -109,7 +124,7 @@ def ask_broker(url: str) -> BrokerFacts:
     transport = url.partition("://")[0].partition("+")[0].lower()
     if _MASK in url:
         problem = "its password is not shown to this token; --broker URL gives it"
-        return BrokerFacts(url=shown, transport=transport, problem=problem)
+        return BrokerFacts(url=shown, transport=transport, problem=problem, is_hidden=True)
     # Here, since it takes a moment, and only the doctor needs it.
     from kombu import Connection
 
