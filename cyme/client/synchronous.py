@@ -14,7 +14,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from cyme import __version__
 from cyme.client.errors import MalformedAnswer, TimedOut, Unreachable
 from cyme.client.retrying import Retry
-from cyme.client.wire import Answer, Call, Request, checked_url, problem_of, shown
+from cyme.client.wire import Answer, Call, Request, checked_token, checked_url, problem_of, shown
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Urllib3Transport:
 
     def __init__(self, url: str, token: str | None = None, ca_file: str | None = None) -> None:
         self._url = url
-        self._token = token
+        self._token = checked_token(token)
         more: dict[str, Any] = {} if ca_file is None else {"ca_certs": ca_file}
         self._pool = urllib3.PoolManager(maxsize=KEPT, retries=False, **more)
 

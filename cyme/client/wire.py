@@ -7,6 +7,7 @@ A `Call` is a request together with the function that reads its answer. The sess
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -147,6 +148,16 @@ def checked_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"{url!r} is not the URL of a branch, like http://localhost:8000")
     return text.rstrip("/")
+
+
+def checked_token(token: str | None) -> str | None:
+    """A token that may stand in a header.
+
+    :raises ValueError: when it can't; it is not repeated.
+    """
+    if token is not None and not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise ValueError("the token must be printable characters of ASCII, without spaces")
+    return token
 
 
 def path(*segments: str) -> str:

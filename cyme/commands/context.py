@@ -54,7 +54,7 @@ class State:
             try:
                 self._client = Client(self.url, self.token(), self.timeout, ca_file=self.ca_file)
             except ValueError as problem:
-                raise click.UsageError(f"--url: {problem}") from None
+                raise click.UsageError(str(problem)) from None
         return self._client
 
     def token(self) -> str | None:

@@ -7,9 +7,13 @@ import subprocess
 import sys
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import ResponseDone
 
 import cyme.api.problems
 import cyme.errors
@@ -19,6 +23,7 @@ from cyme.client.aio import AsyncClient
 from cyme.client.aio import events as aio_events
 from cyme.client.aio import resources as aio_resources
 from cyme.client.aio import tasks as aio_tasks
+from cyme.client.aio.sessions import WAITING_MOST, _Parts
 from cyme.client.retrying import NO_RETRY, Retry
 from cyme.client.sse import Frame, Reader
 from cyme.client.synchronous import Session
@@ -189,6 +194,13 @@ class WireTests(SynchronousTestCase):
         for wrong in ("", "ftp://h", "http://", "http://h/?a=b", "http://h/#x"):
             self.assertRaises(ValueError, checked_url, wrong)
 
+    def test_token(self) -> None:
+        """A token that can't stand in a header is refused, and not repeated."""
+        for wrong in ("", "a b", "a\nB: c", "é"):
+            for make in (Client, lambda url, token: AsyncClient(Clock(), url, token)):
+                error = self.assertRaises(ValueError, make, URL, wrong)
+                self.assertNotIn("B: c", str(error))
+
     def test_path(self) -> None:
         """Names are percent-encoded; none of them can step out of its place."""
         self.assertEqual(path("a b", "c/d", "!", "..", "é?#%"), "/a%20b/c%2Fd/!/%2E%2E/%C3%A9%3F%23%25/")
@@ -312,6 +324,49 @@ class StreamTests(SynchronousTestCase):
         with self.assertRaises(ValueError):
             for _ in range(6):
                 list(reader.feed(b"x" * (1 << 20)))
+
+
+class PartsTests(SynchronousTestCase):
+    """The parts of a body that come faster than they are read."""
+
+    def setUp(self) -> None:
+        self.transport = StringTransport()
+        self.parts = _Parts()
+        self.parts.makeConnection(self.transport)
+
+    def test_paused(self) -> None:
+        """The connection is paused while too many parts wait, and none is lost."""
+        sent = [b"%d" % number for number in range(WAITING_MOST)]
+        for part in sent:
+            self.assertEqual(self.transport.producerState, "producing")
+            self.parts.dataReceived(part)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.assertEqual([self.successResultOf(self.parts.get()) for _ in sent], sent)
+        self.assertEqual(self.transport.producerState, "producing")
+        waiting = self.parts.get()
+        self.parts.dataReceived(b"later")
+        self.assertEqual(self.successResultOf(waiting), b"later")
+
+    def test_end(self) -> None:
+        """At its end there is None, after what came before it; a break is an error."""
+        self.parts.dataReceived(b"last")
+        self.parts.connectionLost(Failure(ResponseDone()))
+        self.assertEqual(self.successResultOf(self.parts.get()), b"last")
+        self.assertIsNone(self.successResultOf(self.parts.get()))
+        broken = _Parts()
+        waiting = broken.get()
+        broken.connectionLost(Failure(ConnectionLost()))
+        self.failureResultOf(waiting, ConnectionLost)
+
+    def test_given_up(self) -> None:
+        """Who stops to wait misses nothing; who stops to read closes the connection."""
+        waiting = self.parts.get()
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.parts.dataReceived(b"part")
+        self.assertEqual(self.successResultOf(self.parts.get()), b"part")
+        self.parts.abandon()
+        self.assertTrue(self.transport.disconnecting)
 
 
 class TailingTests(SynchronousTestCase):

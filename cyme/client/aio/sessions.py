@@ -26,7 +26,7 @@ from twisted.web.http_headers import Headers
 from cyme.client.errors import MalformedAnswer, TimedOut, Unreachable
 from cyme.client.retrying import Retry
 from cyme.client.synchronous import ANSWER_MOST, CONNECT_WITHIN, headers_of
-from cyme.client.wire import Answer, Call, Request, checked_url, problem_of, shown
+from cyme.client.wire import Answer, Call, Request, checked_token, checked_url, problem_of, shown
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class TreqTransport:
     def __init__(self, reactor: Any, url: str, token: str | None = None, ca_file: str | None = None) -> None:
         self._reactor = reactor
         self._url = url
-        self._token = token
+        self._token = checked_token(token)
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = KEPT
         # What is tried again is decided by `Retry`, and by that alone.
