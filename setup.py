@@ -22,14 +22,19 @@ INSTALL_REQUIRES = [
     "attrs >= 24.2",
     "automat >= 24.8.1",
     "celery >= 5.7",
+    "click >= 8.1.7",
+    "hyperlink >= 21.0.0",
     "jinja2 >= 3.1",
     "klein >= 24.8",
     "kombu[redis] >= 5.7",  # `cyme.remote` speaks to workers over the same kinds of queues as this
     "prometheus_client >= 0.20",
+    "pyyaml >= 6.0.1",  # what `cyme apply` reads
     "sqlalchemy >= 2.0.31",
     "twisted[tls] >= 25.5",  # the first that leaves forms in request bodies to us
     "txamqp >= 0.8.2",
-    "urllib3 >= 2.0",  # workers make requests with it
+    "treq >= 24.9",  # of `cyme.client.aio` alone
+    "typing_extensions >= 4.12",
+    "urllib3 >= 2.2",  # workers make requests with it, and so does `cyme.client`
     "werkzeug >= 3.0.6",
     "zope.interface >= 7.1",
 ]
@@ -53,7 +58,6 @@ EXTRAS_REQUIRE = {
         "ruff >= 0.6",
         "schemathesis >= 4.0",
         "setuptools >= 70.1",
-        "treq >= 24.9",
     ],
 }
 
@@ -93,6 +97,7 @@ setup(
     extras_require=EXTRAS_REQUIRE,
     entry_points={
         "console_scripts": [
+            "cyme = cyme.commands.main:main",
             "cyme-branch = cyme.cli:cyme_branch",
             "cyme-list-branches = cyme.cli:cyme_list_branches",
             "cyme-token = cyme.cli:cyme_token",

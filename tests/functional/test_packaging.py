@@ -145,6 +145,7 @@ class InstallTests(SynchronousTestCase):
         self.assertIn("cyme", environment.twistd("--help"))
         self.assertIn("--broker", environment.twistd("cyme", "--help"))
         self.assertIn("--broker", run(environment.bin / "cyme-branch", "--help", cwd=self.folder))
+        self.assertIn("cyme instances", run(environment.bin / "cyme", "--help", cwd=self.folder))
         environment.pip("uninstall", "-y", "cyme")
         self.assertEqual(environment.files_of_twisted(), before)
         self.assertNotIn("cyme", environment.twistd("--help"))

@@ -26,7 +26,7 @@ RUNS_IN_WORKERS = ("cyme/workers/child.py", "cyme/tasks/")
 EMPTY_WORDS = re.compile(r"\b(should|correctly|properly)\b|^(tests?|checks?|verif(y|ies)) that\b", re.I)
 
 #: Imported name -> the distribution that has it, where they differ.
-DISTRIBUTIONS = {"zope": "zope.interface"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "zope": "zope.interface"}
 
 
 def test_methods() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:

@@ -82,6 +82,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "watchdog": frozenset({"systemd", "vitals"}),
     "wireforms": frozenset({"faults"}),
     "workers": frozenset({"holders", "limits", "planning"}),
+    # What runs elsewhere than in a branch. The first stands before `client`, which does without Twisted.
+    "client.aio": frozenset({"client"}),
+    "client": frozenset(),
+    "commands": frozenset({"client"}),
 }
 
 #: The one place that names concrete classes together.
@@ -89,6 +93,8 @@ MAY_IMPORT_ALL = frozenset({"tap"})
 
 #: Module -> what of `COMMON` it must do without.
 WITHOUT: dict[str, frozenset[str]] = {
+    "client": COMMON,
+    "client.aio": COMMON,
     "declarations": frozenset({"errors", "interfaces"}),
     "errors": COMMON,
     "planning": frozenset({"interfaces"}),
@@ -100,20 +106,25 @@ WITHOUT: dict[str, frozenset[str]] = {
 
 #: Library -> the only modules that may import it.
 LIBRARY_ONLY_IN: dict[str, frozenset[str]] = {
+    "click": frozenset({"commands"}),
     "celery": frozenset({"remote", "tasks", "workers.child"}),
     "jinja2": frozenset({"admin"}),
     "klein": frozenset({"admin", "api"}),
-    "kombu": frozenset({"broker_choice", "brokers", "gateway", "remote", "tasks"}),
+    "kombu": frozenset({"broker_choice", "brokers", "commands.doctor", "gateway", "remote", "tasks"}),
     "prometheus_client": frozenset({"metrics"}),
     "redis": frozenset(),
     "sqlalchemy": frozenset({"heldrows", "models", "store", "taskrows"}),
+    "treq": frozenset({"client.aio"}),
     "twisted.internet.reactor": frozenset({"cli", "tap"}),
     "txamqp": frozenset({"bus.amqp"}),
-    "urllib3": frozenset({"tasks"}),
+    "urllib3": frozenset({"client", "tasks"}),
+    "yaml": frozenset({"commands"}),
 }
 
 #: Module -> libraries that it must do without.
 LIBRARY_NOT_IN: dict[str, frozenset[str]] = {
+    "client": frozenset({"hyperlink", "treq", "twisted", "zope"}),
+    "commands": frozenset({"twisted", "zope"}),
     "declarations": frozenset({"twisted"}),
     "errors": frozenset({"twisted"}),
     "holders": frozenset({"attrs", "twisted", "zope"}),

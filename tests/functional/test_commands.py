@@ -1,0 +1,217 @@
+"""The command `cyme` as a person runs it, and the samples of the README that use it or the client."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import subprocess
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+
+from tests.functional.branchcase import BranchTestCase
+from tests.functional.test_readme import README
+from tests.support.branch import BIN, clean_environment
+from tests.support.brokers import OnEmbedded, OnRabbitMQ
+
+#: Seconds that a command may take.
+WITHIN = 90.0
+#: The statuses of the README's commands, in their order.
+STATUSES = [0] * 12 + [5, 0, 0, 0]
+
+
+def section(title: str) -> str:
+    """The text of a section of the README."""
+    text = README.read_text()
+    start = text.index(f"\n{title}\n=")
+    following = re.search(r"\n\n\n[^\n]+\n=+\n", text[start + 2 :])
+    assert following is not None
+    return text[start : start + 2 + following.start()]
+
+
+def blocks(text: str) -> list[str]:
+    """The literal blocks of a text, without their indentation."""
+    found = re.findall(r"::\n\n((?:(?:    [^\n]*)?\n)+)", text + "\n")
+    return [textwrap.dedent(block).strip("\n") for block in found]
+
+
+class CommandCase(BranchTestCase):
+    """A test with a real branch, and the real command."""
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {**clean_environment(), "CYME_URL": self.branch.url, "TERM": "xterm", **more}
+
+    def start_command(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [os.path.join(BIN, "cyme"), *arguments],
+            env=self.environment(),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+        def end() -> None:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+        self.addCleanup(end)
+        return process
+
+    async def run_command(self, line: str, status: int = 0) -> str:
+        """Run a command to its end; what it has printed."""
+        process = self.start_command(*shlex.split(line))
+        out, err = await deferToThread(process.communicate, timeout=WITHIN)
+        self.assertEqual(process.returncode, status, (line, out, err))
+        self.assertNotIn("Traceback", err)
+        self.errors = err
+        return str(out)
+
+    async def json(self, line: str, status: int = 0) -> Any:
+        return json.loads(await self.run_command(f"{line} --json", status))
+
+
+class CommandTests(OnEmbedded, CommandCase):
+    """The command over a branch of its own."""
+
+    async def test_session(self) -> None:
+        """A worker is made, watched live on the whole screen, followed and removed; the branch goes away."""
+        await self.run_command("apps add foo")
+        await self.run_command("-a foo queues add tasks")
+        made = await self.json("-a foo instances add w1 --queues tasks --wait 60")
+        self.assertEqual(made["state"], "running")
+        self.assertIn("running", await self.run_command("instances"))
+        health = await self.json("instances health w1")
+        self.assertEqual(health["verdict"], "ok")
+        self.assertEqual(set(await self.json("consumers list w1")), {"dq.w1", "tasks"})
+        self.assertIn("ready.", await self.run_command("instances log w1"))
+        outcome = await self.json(f"-a foo submit {self.branch.url}ping/ -q tasks --wait 60")
+        self.assertEqual(outcome["result"]["status_code"], 200)
+        await self.run_command("-a foo submit --task no.such -q tasks --wait 60", 5)
+        rollout = await self.json("apps restart foo --wait 60")
+        self.assertEqual(rollout["state"], "finished")
+
+        screen = await deferToThread(self.top)
+        self.assertIn("w1", screen)
+        self.assertIn("running", screen)
+
+        following = self.start_command("events", "-f", "--json", "--since", "0")
+        first = json.loads(await deferToThread(following.stdout.readline))  # type: ignore[union-attr]
+        self.assertEqual(first["kind"], "app-created")
+        following.send_signal(signal.SIGINT)
+        await deferToThread(following.communicate, timeout=WITHIN)
+        self.assertEqual(following.returncode, 130)
+
+        found = await self.json(f"doctor --all -D {self.branch.root}")
+        self.assertEqual([one for one in found if one["level"] == "problem"], [], found)
+        self.assertTrue(any(one["what"].startswith("Redis ") for one in found), found)
+        self.assertTrue(any("held by process" in one["what"] for one in found), found)
+
+        await self.run_command("instances health nope", 4)
+        self.assertEqual(self.errors, "cyme: there is no instance 'nope'\n")
+        await self.run_command("instances.delete w1")
+        await self.branch.kill()
+        await self.run_command("apps delete foo", 3)
+        self.assertIn(f"is there a branch at {self.branch.url}?", self.errors)
+
+    def top(self) -> str:
+        """What `cyme top` draws on a terminal until it shows an instance; then it is told to quit."""
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            [os.path.join(BIN, "cyme"), "top", "--interval", "0.2"],
+            env=self.environment(LINES="30", COLUMNS="120"),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+        drawn = b""
+        end = time.monotonic() + 30.0
+        try:
+            while time.monotonic() < end:
+                ready, _, _ = select.select([master], [], [], 0.5)
+                if ready:
+                    try:
+                        drawn += os.read(master, 65_536)
+                    except OSError:
+                        break  # the other end is closed
+                if b"w1" in drawn and process.poll() is None:
+                    os.write(master, b"sq")
+            self.assertEqual(process.wait(10), 0, drawn)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            os.close(master)
+        return drawn.decode(errors="replace")
+
+    async def test_completion(self) -> None:
+        """Shells can ask what comes next."""
+
+        def ask(**more: str) -> str:
+            command = [os.path.join(BIN, "cyme")]
+            done = subprocess.run(
+                command, env=self.environment(**more), capture_output=True, text=True, timeout=WITHIN
+            )
+            return done.stdout
+
+        script = await deferToThread(lambda: ask(_CYME_COMPLETE="zsh_source"))
+        self.assertIn("#compdef cyme", script)
+        words = {"COMP_WORDS": "cyme inst", "COMP_CWORD": "1", "_CYME_COMPLETE": "bash_complete"}
+        self.assertIn("instances", await deferToThread(lambda: ask(**words)))
+
+
+class ReadmeTests(OnRabbitMQ, CommandCase):
+    """The README's sections on the client and the command, run as they are written."""
+
+    async def test_from_python(self) -> None:
+        """Each block of Python does what its text says."""
+        sources = blocks(section("From Python"))
+        self.assertEqual(len(sources), 6)
+        scope: dict[str, Any] = {}
+        said = io.StringIO()
+
+        def run(source: str) -> None:
+            with contextlib.redirect_stdout(said):
+                exec(compile(self.here(source), "README", "exec"), scope)
+
+        for source in sources:
+            await deferToThread(run, source)
+        with contextlib.redirect_stdout(said):
+            await scope["main"](reactor)
+        text = said.getvalue()
+        for words in ("running [", "w1 ok", "200\n", "400 parameter 'max_concurrency'", "instance-created"):
+            self.assertIn(words, text)
+
+    async def test_command_line(self) -> None:
+        """Each command ends with the status that its text promises."""
+        text = section("The command line")
+        [cluster] = [block for block in blocks(text) if block.startswith("apps:")]
+        Path(self.path("cluster.yaml")).write_text(cluster)
+        lines = re.findall(r"^    \$ cyme (.*)$", text, re.MULTILINE)
+        self.assertEqual(len(lines), len(STATUSES))
+        said = {}
+        for line, status in zip(lines, STATUSES, strict=True):
+            said[line] = await self.run_command(self.here(line), status)
+        self.assertEqual(json.loads(said["-a foo instances.all --json"]), ["w1"])
+        self.assertIn("create instance web-2 of app shop: done", said["apply -f cluster.yaml --wait 30"])
+        self.assertEqual(said["apply -f cluster.yaml --diff"], "nothing to do\n")
+        self.assertRegex(said["doctor --all"], r"fine: broker amqp://\S+: RabbitMQ 3\.|RabbitMQ 4\.")
+
+    def here(self, text: str) -> str:
+        """A sample with this branch's URL."""
+        return text.replace("http://localhost:8001", self.branch.url.rstrip("/"))
