@@ -6,6 +6,10 @@ A timer that comes late was either kept by our own code (or by what it waited fo
 kernel had other things to run. Only the first is our fault, and on a busy machine the second
 is the common one. A thread that does nothing but sleep for the same interval feels only the
 second: as late as it is, so late may the reactor be.
+
+Such a thread may be luckier than the reactor's. So a reactor that is found in its poll, where none
+of our code can keep it, while the process takes no processor time (no other thread keeps the
+interpreter from it) was ready to go on, and the kernel did not let it.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 INTERVAL = 0.05
 #: How many frames of a stack are told.
 DEPTH = 6
+#: The function in which a Twisted reactor waits for events.
+POLL = "doPoll"
 
 
 class Pacer:
@@ -42,6 +48,7 @@ class Pacer:
         self._pace = (0.0, math.inf)
         self._watched = 0
         self._seen_at = 0.0
+        self._cpu_at = 0.0
         self._where = ""
         self._stopped = threading.Event()
 
@@ -57,12 +64,13 @@ class Pacer:
 
     def late(self) -> float:
         """The seconds that all its wakings together were late, the one that is due included."""
-        self._seen_at = time.monotonic()
+        self._seen_at, self._cpu_at = time.monotonic(), time.process_time()
         late, due = self._pace
         return late + max(0.0, self._seen_at - due)
 
     def where(self) -> str:
-        """Where the watched thread was when it was last found held up; empty if it was not."""
+        """Where the watched thread was when it was last found held up; empty if it was not, `POLL` if
+        it was ready to go on and the machine was busy."""
         where, self._where = self._where, ""
         return where
 
@@ -73,10 +81,18 @@ class Pacer:
             now = time.monotonic()
             late, due = late + max(0.0, now - due), now + INTERVAL
             self._pace = (late, due)
-            if now - self._seen_at > self._limit and not self._where:
+            if now - self._seen_at > self._limit and self._where in ("", POLL):
                 frame = sys._current_frames().get(self._watched)
+                if frame is not None and frame.f_code.co_name == POLL and self._is_idle(now):
+                    self._where = POLL
+                    continue
                 stack = traceback.extract_stack(frame)[-DEPTH:]
                 self._where = " < ".join(f"{one.filename}:{one.lineno} {one.name}" for one in reversed(stack))
+
+
+    def _is_idle(self, now: float) -> bool:
+        """Whether no thread of the process has run for most of the time."""
+        return time.process_time() - self._cpu_at < (now - self._seen_at) / 2
 
 
 class StallWatch(Service):
@@ -114,11 +130,10 @@ class StallWatch(Service):
         late = seconds - self._last[0] - INTERVAL
         stalled = late - (pace - self._last[1])
         self._last = (seconds, pace)
-        if stalled > self._limit:
+        where = self._pacer.where()
+        if stalled > self._limit and where != POLL:
             self._log.warn(
                 "the reactor was held up for {ms} ms at {where}",
                 ms=round(stalled * 1000),
-                where=self._pacer.where() or "an unknown place",
+                where=where or "an unknown place",
             )
-        else:
-            self._pacer.where()

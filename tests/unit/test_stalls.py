@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import select
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from cyme.stalls import INTERVAL, Pacer, StallWatch
+from cyme.stalls import INTERVAL, POLL, Pacer, StallWatch
 
 
 class ScriptedPacer(Pacer):
     """A pacer without a thread."""
 
     said = 0.0
+    place = "file.py:1 f"
 
     def start(self) -> None:
         """Start nothing."""
@@ -23,7 +27,7 @@ class ScriptedPacer(Pacer):
         return self.said
 
     def where(self) -> str:
-        return "file.py:1 f"
+        return self.place
 
 
 class StallWatchTests(SynchronousTestCase):
@@ -57,6 +61,11 @@ class StallWatchTests(SynchronousTestCase):
         self.pacer.said += 0.25
         self.assertEqual(self.said(INTERVAL + 0.3), [])
 
+    def test_not_scheduled(self) -> None:
+        """A reactor that was ready to go on, and was not let, is not held up by the branch."""
+        self.pacer.place = POLL
+        self.assertEqual(self.said(INTERVAL + 0.3), [])
+
     def test_stop(self) -> None:
         """A stopped watch leaves no delayed call."""
         self.watch.stopService()
@@ -80,6 +89,28 @@ class PacerTests(SynchronousTestCase):
         self.addCleanup(pacer.stop)
         held_up()
         self.assertIn("held_up", self.found)
+
+    def found_in_poll(self, wait: Callable[[], object]) -> str:
+        """Where a thread is found that stays in the reactor's poll."""
+        pacer = Pacer(0.0)
+        self.addCleanup(pacer.stop)
+
+        def doPoll() -> str:
+            pacer.start()
+            while not (where := pacer.where()):
+                wait()
+            return where
+
+        return doPoll()
+
+    def test_waiting_in_poll(self) -> None:
+        """A thread in its poll, of a process that takes no time, was kept there by the machine."""
+        poll = select.poll()
+        self.assertEqual(self.found_in_poll(partial(poll.poll, 10)), POLL)
+
+    def test_busy_in_poll(self) -> None:
+        """A thread in its poll while the process computes is held up by that."""
+        self.assertIn(" doPoll < ", self.found_in_poll(partial(sum, range(100_000))))
 
     def test_late(self) -> None:
         """Lateness only grows."""
