@@ -19,6 +19,7 @@ def read_version() -> str:
 
 # The lower bounds are versions that the unit tests passed with, all of them together.
 INSTALL_REQUIRES = [
+    "alembic >= 1.16",  # upgrades the databases of earlier releases
     "attrs >= 24.2",
     "automat >= 24.8.1",
     "celery >= 5.7",

@@ -95,9 +95,9 @@ def prepare(folder: str, count: int) -> list[str]:
     from twisted.internet import reactor
 
     from cyme.queued import Issued
-    from cyme.store import _in_transaction
+    from cyme.store.connecting import in_transaction
+    from cyme.store.taskrows import thd_use_broker, thd_write
     from cyme.taskids import TaskIds
-    from cyme.taskrows import thd_use_broker, thd_write
     from tests.functional.gatewayworld import open_store
 
     assert reactor is not None
@@ -108,8 +108,8 @@ def prepare(folder: str, count: int) -> list[str]:
     for start in range(0, count, 1000):
         issued = [Issued(one, "foo", "celery", now, now + 1e6) for one in names[start : start + 1000]]
         assert store._engine is not None
-        _in_transaction(store._engine, thd_write, issued)
-    _in_transaction(store._engine, thd_use_broker, broker_of(folder), now + 1e6)
+        in_transaction(store._engine, thd_write, issued)
+    in_transaction(store._engine, thd_use_broker, broker_of(folder), now + 1e6)
     store.close()
     return names
 

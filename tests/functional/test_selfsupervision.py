@@ -159,7 +159,7 @@ class DeadPartTests(SelfSupervisionTestCase):
     async def test_database(self) -> None:
         """A database's thread that hangs ends the branch; the stacks show where it was."""
         await self.go_wrong(
-            "import cyme.store; cyme.store._thd_load = lambda _: time.sleep(600)",
+            "from cyme.store import declarationrows; declarationrows.thd_load = lambda _: time.sleep(600)",
             "no sign of life from the database's thread",
             "in thd_begun\n",
         )

@@ -20,15 +20,15 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from cyme.catalogue import Catalogue
-from cyme.declarations import App, Instance, Version
+from cyme.declarations import App, Instance
 from cyme.errors import CannotStart
 from cyme.faults import Unreadable
-from cyme.models import SCHEMA_VERSION
 from cyme.queued import Issued, Outcome, TaskState
 from cyme.store import SHRUNK_PAGES, SQLStore
 from tests.contracts.catalogue import make_catalogue_tests
 from tests.contracts.store import ALL, DRAINED, FOO, RESTART, TASKS, W1, make_store_tests
 from tests.contracts.taskstore import make_taskstore_tests
+from tests.support.schemas import make_old
 from tests.support.waiting import eventually
 
 
@@ -82,12 +82,7 @@ class ShrinkingTests(TestCase):
     async def test_prune(self) -> None:
         """All that expired tasks took is given back to the disk, also in a database of an older Cyme."""
         file = os.path.join(new_folder(self), "branch.db")
-        with sqlite3.connect(file) as old:
-            old.executescript(
-                "CREATE TABLE cyme_meta (name VARCHAR(64) PRIMARY KEY, value TEXT NOT NULL);"
-                "INSERT INTO cyme_meta VALUES ('schema', '3');"
-            )
-        old.close()
+        make_old(file, 3)
         store = SQLStore(reactor, f"sqlite:///{file}", "b1")
         store.open()
         self.addCleanup(store.close)
@@ -321,49 +316,6 @@ class SQLiteTests(TestCase):
         await store.close()
 
 
-#: What the schema before the limits made, with a few rows.
-SCHEMA_2 = """
-CREATE TABLE cyme_meta (name VARCHAR(64) NOT NULL, value TEXT NOT NULL, PRIMARY KEY (name));
-CREATE TABLE broker (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, url TEXT NOT NULL, digest VARCHAR(64), UNIQUE (digest)
-);
-CREATE TABLE queue (
-    app VARCHAR(128) NOT NULL, name VARCHAR(255) NOT NULL, exchange TEXT, exchange_type TEXT,
-    routing_key TEXT, options TEXT, version_stamp BIGINT DEFAULT '0' NOT NULL,
-    version_branch VARCHAR(128) DEFAULT '' NOT NULL, deleted BOOLEAN DEFAULT '0' NOT NULL,
-    PRIMARY KEY (app, name)
-);
-CREATE TABLE event (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, at DOUBLE NOT NULL, branch VARCHAR(128) NOT NULL,
-    app VARCHAR(128), instance VARCHAR(128), kind VARCHAR(64) NOT NULL, who VARCHAR(64) NOT NULL,
-    details TEXT NOT NULL
-);
-CREATE TABLE app (
-    name VARCHAR(128) NOT NULL, broker_id INTEGER, celery_app TEXT, pool TEXT, arguments TEXT,
-    extra_config TEXT, version_stamp BIGINT DEFAULT '0' NOT NULL,
-    version_branch VARCHAR(128) DEFAULT '' NOT NULL, deleted BOOLEAN DEFAULT '0' NOT NULL,
-    PRIMARY KEY (name), FOREIGN KEY(broker_id) REFERENCES broker (id)
-);
-CREATE TABLE instance (
-    name VARCHAR(128) NOT NULL, app VARCHAR(128) NOT NULL, branch VARCHAR(128) NOT NULL, broker_id INTEGER,
-    is_enabled BOOLEAN DEFAULT '1' NOT NULL, queues TEXT, max_concurrency INTEGER DEFAULT '1' NOT NULL,
-    min_concurrency INTEGER DEFAULT '1' NOT NULL, generation INTEGER DEFAULT '0' NOT NULL,
-    created_at DOUBLE DEFAULT '0' NOT NULL, celery_app TEXT, pool TEXT, arguments TEXT, extra_config TEXT,
-    version_stamp BIGINT DEFAULT '0' NOT NULL, version_branch VARCHAR(128) DEFAULT '' NOT NULL,
-    deleted BOOLEAN DEFAULT '0' NOT NULL, PRIMARY KEY (name), FOREIGN KEY(broker_id) REFERENCES broker (id)
-);
-INSERT INTO cyme_meta VALUES ('schema', '2');
-INSERT INTO broker (id, url) VALUES (3, 'amqp://b//');
-INSERT INTO app (name, broker_id, pool, version_stamp, version_branch) VALUES ('foo', 3, 'solo', 7, 'b1');
-INSERT INTO instance
-    (name, app, branch, queues, max_concurrency, arguments, generation, created_at, version_stamp,
-    version_branch) VALUES ('w1', 'foo', 'b1', '["q"]', 4, '-E', 2, 1234.5, 9, 'b1');
-INSERT INTO instance (name, app, branch, version_stamp, version_branch, deleted)
-    VALUES ('w2', 'foo', 'b1', 8, 'b1', 1);
-INSERT INTO event (at, branch, kind, who, details) VALUES (1.0, 'b1', 'started', 'supervisor', '{}');
-"""
-
-
 class SignsTests(TestCase):
     """Whether the database's thread gets on."""
 
@@ -436,57 +388,6 @@ class OpeningTests(TestCase):
         store = SQLStore(reactor, f"sqlite:///{file}", "b1")
         store.open()
         self.successResultOf(store.close())
-
-    async def test_older_schema(self) -> None:
-        """A database from before there were events and rollouts gets their tables; it keeps what it holds."""
-        store = on_sqlite(self)
-        store.open()
-        await store.save(ALL)
-        await store.close()
-        database = sqlite3.connect(self.file)  # type: ignore[attr-defined]
-        database.executescript("DROP TABLE event; DROP TABLE rollout; UPDATE cyme_meta SET value = '1'")
-        database.close()
-        store = SQLStore(reactor, f"sqlite:///{self.file}", "b1")  # type: ignore[attr-defined]
-        store.open()
-        self.assertEqual(set(await store.load()), set(ALL) - {RESTART})
-        self.assertEqual(await store.read_events(0, 10, None, None), ())
-        await store.close()
-        database = sqlite3.connect(self.file)  # type: ignore[attr-defined]
-        self.assertEqual(database.execute("SELECT value FROM cyme_meta").fetchall(), [(str(SCHEMA_VERSION),)])
-        database.close()
-
-    async def test_schema_without_limits(self) -> None:
-        """A database from before there were limits gets their columns, and keeps what it holds."""
-        file = os.path.join(new_folder(self), "branch.db")
-        database = sqlite3.connect(file)
-        database.executescript(SCHEMA_2)
-        database.close()
-        for _ in range(2):
-            store = SQLStore(reactor, f"sqlite:///{file}", "b1")
-            store.open()
-            app = App(name="foo", broker="amqp://b//", pool="solo", version=Version(7, "b1"))
-            w1 = Instance(name="w1", app="foo", branch="b1", queues=("q",), max_concurrency=4, arguments="-E")
-            w1 = evolve(w1, generation=2, created_at=1234.5, version=Version(9, "b1"))
-            dead = Instance(name="w2", app="foo", branch="b1", version=Version(8, "b1"), deleted=True)
-            self.assertEqual(set(await store.load()), {app, w1, dead})
-            [event] = await store.read_events(0, 10, None, None)
-            self.assertEqual(event.kind, "started")
-            limited = evolve(w1, max_memory=300 << 20, max_age=60.0)
-            await store.save((limited,))
-            self.assertEqual(set(await store.load()), {app, limited, dead})
-            await store.save((w1,))
-            await store.close()
-
-    async def test_newer_schema(self) -> None:
-        """A database that a newer Cyme wrote is refused by name."""
-        store = on_sqlite(self)
-        store.open()
-        await store.close()
-        database = sqlite3.connect(self.file)  # type: ignore[attr-defined]
-        database.execute("UPDATE cyme_meta SET value = '999'")
-        database.commit()
-        database.close()
-        self.assertIn("newer Cyme", self.refusal(f"sqlite:///{self.file}"))  # type: ignore[attr-defined]
 
 
 WRITER = """

@@ -17,7 +17,6 @@ from cyme.catalogue import Catalogue
 from cyme.declarations import App, Declaration, Instance
 from cyme.errors import CannotStart, DatabaseAway
 from cyme.events import Event
-from cyme.models import SCHEMA_VERSION, Base
 from cyme.store import SQLStore
 from tests.contracts.catalogue import make_catalogue_tests
 from tests.contracts.store import make_store_tests
@@ -33,7 +32,8 @@ def empty_database() -> str:
     if not _emptied:
         _emptied.append(shared_postgresql().new_url())
     engine = create_engine(_emptied[0].replace("postgresql:", "postgresql+psycopg:"))
-    Base.metadata.drop_all(engine)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
     engine.dispose()
     return _emptied[0]
 
@@ -87,35 +87,6 @@ class SharingTests(TestCase):
                 self.assertEqual([failure for worked, failure in outcomes if not worked], [])
             finally:
                 await gatherResults([store.close() for store in stores])
-
-    async def test_upgraded_at_once(self) -> None:
-        """Branches that find an older database at the same moment all start, and it is upgraded once."""
-        store = open_on_postgresql(self)
-        url: str = self.url  # type: ignore[attr-defined]
-        await store.save((App(name="foo"),))
-        engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-        with engine.begin() as connection:
-            for statement in (
-                "DROP INDEX ix_event_branch",
-                "ALTER TABLE instance DROP COLUMN moving_to",
-                "ALTER TABLE instance DROP COLUMN labels",
-                "DROP TABLE branch",
-                "UPDATE cyme_meta SET value = '4'",
-            ):
-                connection.execute(text(statement))
-        stores = [SQLStore(reactor, url, f"b{number}") for number in range(4)]
-        try:
-            outcomes: Any = await DeferredList([deferToThread(one.open) for one in stores])
-            self.assertEqual([failure for worked, failure in outcomes if not worked], [])
-            self.assertEqual(await stores[3].load(), (App(name="foo"),))
-        finally:
-            await gatherResults([one.close() for one in stores])
-        with engine.begin() as connection:
-            found = connection.execute(text("SELECT value FROM cyme_meta")).scalar_one()
-            indexes = connection.execute(text("SELECT indexname FROM pg_indexes")).scalars().all()
-        engine.dispose()
-        self.assertEqual(found, str(SCHEMA_VERSION))
-        self.assertIn("ix_event_branch", indexes)
 
     async def test_events(self) -> None:
         """Each branch reads its own events, removes its own surplus, and everybody's old ones."""

@@ -1,4 +1,4 @@
-"""The table of tasks that are put off: what `cyme.taskrows` and `cyme.store` do with it for `ITaskStore`."""
+"""The table of tasks that are put off: what the store does with it for `ITaskStore`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks' tables: what `cyme.store` does in the database's thread for `ITaskStore`."""
+"""The tasks' tables: what the store does in the database's thread for `ITaskStore`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, insert, select, update
 
-from cyme import heldrows, models
-from cyme.heldrows import chunks
+from cyme import models
 from cyme.queued import (
     FINAL,
     Claim,
@@ -25,6 +24,8 @@ from cyme.queued import (
     TaskStatus,
     Withdrawn,
 )
+from cyme.store import heldrows
+from cyme.store.heldrows import chunks
 from cyme.taskids import node_in, node_of
 
 #: Among how many of the newest tasks those of one app are looked for.

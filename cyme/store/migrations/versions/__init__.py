@@ -1,0 +1,1 @@
+"""A module for each schema, named after its number: what is different from the one before."""

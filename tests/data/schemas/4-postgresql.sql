@@ -1,0 +1,190 @@
+CREATE TABLE public.app (
+    name character varying(128) NOT NULL,
+    broker_id bigint,
+    celery_app text,
+    pool text,
+    arguments text,
+    extra_config text,
+    max_memory bigint,
+    max_age double precision,
+    stall_timeout double precision,
+    version_stamp bigint DEFAULT '0'::bigint NOT NULL,
+    version_branch character varying(128) DEFAULT ''::character varying NOT NULL,
+    deleted boolean DEFAULT false NOT NULL
+);
+CREATE TABLE public.broker (
+    id bigint NOT NULL,
+    url text NOT NULL,
+    digest character varying(64)
+);
+CREATE SEQUENCE public.broker_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+ALTER SEQUENCE public.broker_id_seq OWNED BY public.broker.id;
+CREATE TABLE public.cyme_meta (
+    name character varying(64) NOT NULL,
+    value text NOT NULL
+);
+CREATE TABLE public.deduplication (
+    app character varying(128) NOT NULL,
+    digest character varying(64) NOT NULL,
+    task_id character varying(36) NOT NULL,
+    until double precision NOT NULL,
+    is_confirmed boolean NOT NULL
+);
+CREATE TABLE public.event (
+    id bigint NOT NULL,
+    at double precision NOT NULL,
+    branch character varying(128) NOT NULL,
+    app character varying(128),
+    instance character varying(128),
+    kind character varying(64) NOT NULL,
+    who character varying(64) NOT NULL,
+    details text NOT NULL
+);
+CREATE SEQUENCE public.event_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+ALTER SEQUENCE public.event_id_seq OWNED BY public.event.id;
+CREATE TABLE public.held_task (
+    id character varying(36) NOT NULL,
+    branch character varying(128) NOT NULL,
+    app character varying(128) NOT NULL,
+    due_at double precision NOT NULL,
+    expires double precision,
+    task text NOT NULL,
+    priority integer,
+    queue text NOT NULL,
+    exchange text NOT NULL,
+    exchange_type text NOT NULL,
+    routing_key text NOT NULL,
+    options text NOT NULL,
+    size integer NOT NULL,
+    body text NOT NULL
+);
+CREATE TABLE public.instance (
+    name character varying(128) NOT NULL,
+    app character varying(128) NOT NULL,
+    branch character varying(128) NOT NULL,
+    broker_id bigint,
+    is_enabled boolean DEFAULT true NOT NULL,
+    queues text,
+    max_concurrency integer DEFAULT 1 NOT NULL,
+    min_concurrency integer DEFAULT 1 NOT NULL,
+    generation integer DEFAULT 0 NOT NULL,
+    drain_until double precision,
+    created_at double precision DEFAULT '0'::double precision NOT NULL,
+    celery_app text,
+    pool text,
+    arguments text,
+    extra_config text,
+    max_memory bigint,
+    max_age double precision,
+    stall_timeout double precision,
+    version_stamp bigint DEFAULT '0'::bigint NOT NULL,
+    version_branch character varying(128) DEFAULT ''::character varying NOT NULL,
+    deleted boolean DEFAULT false NOT NULL
+);
+CREATE TABLE public.queue (
+    app character varying(128) NOT NULL,
+    name character varying(255) NOT NULL,
+    exchange text,
+    exchange_type text,
+    routing_key text,
+    options text,
+    paused boolean DEFAULT false NOT NULL,
+    version_stamp bigint DEFAULT '0'::bigint NOT NULL,
+    version_branch character varying(128) DEFAULT ''::character varying NOT NULL,
+    deleted boolean DEFAULT false NOT NULL
+);
+CREATE TABLE public.result_source (
+    digest character varying(64) NOT NULL,
+    url text NOT NULL,
+    until double precision NOT NULL
+);
+CREATE TABLE public.rollout (
+    app character varying(128) NOT NULL,
+    id character varying(64) NOT NULL,
+    branch character varying(128) NOT NULL,
+    parallel integer NOT NULL,
+    timeout double precision NOT NULL,
+    asked_by text NOT NULL,
+    asked_at double precision NOT NULL,
+    waiting text NOT NULL,
+    under_way text NOT NULL,
+    done text NOT NULL,
+    skipped text NOT NULL,
+    halted text,
+    ended_at double precision,
+    version_stamp bigint DEFAULT '0'::bigint NOT NULL,
+    version_branch character varying(128) DEFAULT ''::character varying NOT NULL,
+    deleted boolean DEFAULT false NOT NULL
+);
+CREATE TABLE public.task (
+    id character varying(36) NOT NULL,
+    app character varying(128) NOT NULL,
+    queue character varying(255) NOT NULL,
+    state character varying(16) NOT NULL,
+    outcome text,
+    created_at double precision NOT NULL,
+    finished_at double precision,
+    expires_at double precision NOT NULL
+);
+ALTER TABLE ONLY public.broker ALTER COLUMN id SET DEFAULT nextval('public.broker_id_seq'::regclass);
+ALTER TABLE ONLY public.event ALTER COLUMN id SET DEFAULT nextval('public.event_id_seq'::regclass);
+INSERT INTO public.app VALUES ('foo', 1, 'proj.celery:app', 'threads', '--a ''b c''', 'x=1', 3298534883328, 86400.5, 60, 7696581394432, 'b1', false);
+INSERT INTO public.broker VALUES (1, 'amqp://me:s%20cret@broker:5672//', '09d3b214bfd23c27181414f710212940e5265d17419154ac07b799022ef5a326');
+INSERT INTO public.broker VALUES (2, 'redis://r/1', 'ab8f2e9a860120c3a351f8f4b4e3a02c50f197892765f53fa877867267167fd4');
+INSERT INTO public.cyme_meta VALUES ('schema', '4');
+INSERT INTO public.event VALUES (1, 1, 'b1', 'foo', 'w1', 'started', 'supervisor', '{"pid": 7}');
+INSERT INTO public.held_task VALUES ('bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb', 'b1', 'foo', 9000000000, NULL, 'proj.add', NULL, 'tâches, 1', 'e', 'topic', 'r', '{}', 2, '{}');
+INSERT INTO public.instance VALUES ('w1', 'foo', 'b1', 2, false, '["tâches, 1", "b"]', 4, 0, 3, 1234600.5, 1234567.25, NULL, 'solo', '-x', NULL, 1, NULL, NULL, 9, 'b2', false);
+INSERT INTO public.instance VALUES ('w2', 'foo', 'b1', NULL, true, '[]', 1, 1, 0, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 10, 'b1', true);
+INSERT INTO public.queue VALUES ('foo', 'tâches, 1', 'e', 'topic', 'r.#', '{"durable": true}', true, 8, 'b1', false);
+INSERT INTO public.result_source VALUES ('ab8f2e9a860120c3a351f8f4b4e3a02c50f197892765f53fa877867267167fd4', 'redis://r/1', 10000000000);
+INSERT INTO public.rollout VALUES ('foo', '9d5c', 'b1', 2, 30.5, 'branch b1', 1234567.5, '["w4", "w5"]', '[["w2", 4, 1234568.25]]', '["w1"]', '[["w0", "it is désabled"]]', 'w2 is away', 1234570, 11, 'b1', false);
+INSERT INTO public.task VALUES ('bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb', 'foo', 'tâches, 1', 'PENDING', NULL, 2, NULL, 10000000000);
+INSERT INTO public.task VALUES ('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'foo', 'tâches, 1', 'SUCCESS', '{"result": "ü", "error": null}', 1, 3, 10000000000);
+SELECT pg_catalog.setval('public.broker_id_seq', 2, true);
+SELECT pg_catalog.setval('public.event_id_seq', 1, true);
+ALTER TABLE ONLY public.app
+    ADD CONSTRAINT app_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.broker
+    ADD CONSTRAINT broker_digest_key UNIQUE (digest);
+ALTER TABLE ONLY public.broker
+    ADD CONSTRAINT broker_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.cyme_meta
+    ADD CONSTRAINT cyme_meta_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.deduplication
+    ADD CONSTRAINT deduplication_pkey PRIMARY KEY (app, digest);
+ALTER TABLE ONLY public.event
+    ADD CONSTRAINT event_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.held_task
+    ADD CONSTRAINT held_task_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.instance
+    ADD CONSTRAINT instance_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.queue
+    ADD CONSTRAINT queue_pkey PRIMARY KEY (app, name);
+ALTER TABLE ONLY public.result_source
+    ADD CONSTRAINT result_source_pkey PRIMARY KEY (digest);
+ALTER TABLE ONLY public.rollout
+    ADD CONSTRAINT rollout_pkey PRIMARY KEY (app);
+ALTER TABLE ONLY public.task
+    ADD CONSTRAINT task_pkey PRIMARY KEY (id);
+CREATE INDEX ix_app_broker_id ON public.app USING btree (broker_id);
+CREATE INDEX ix_deduplication_until ON public.deduplication USING btree (until);
+CREATE INDEX ix_event_instance ON public.event USING btree (instance);
+CREATE INDEX ix_held_task_due ON public.held_task USING btree (branch, due_at, app);
+CREATE INDEX ix_instance_app ON public.instance USING btree (app);
+CREATE INDEX ix_instance_broker_id ON public.instance USING btree (broker_id);
+CREATE INDEX ix_task_expires_at ON public.task USING btree (expires_at);
+ALTER TABLE ONLY public.app
+    ADD CONSTRAINT app_broker_id_fkey FOREIGN KEY (broker_id) REFERENCES public.broker(id);
+ALTER TABLE ONLY public.instance
+    ADD CONSTRAINT instance_broker_id_fkey FOREIGN KEY (broker_id) REFERENCES public.broker(id);
