@@ -48,6 +48,7 @@ EXTRAS_REQUIRE = {
     "docs": ["docutils >= 0.20"],
     "test": [
         "axe-playwright-python >= 0.1.8",
+        "build >= 1.2",
         "cryptography >= 42.0",
         "docutils >= 0.20",
         "hypothesis >= 6.100",
@@ -59,6 +60,7 @@ EXTRAS_REQUIRE = {
         "ruff >= 0.6",
         "schemathesis >= 4.0",
         "setuptools >= 70.1",
+        "twine >= 6.1",
     ],
 }
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -20,11 +22,12 @@ from tests.support.branch import READY, clean_environment
 from tests.support.guard import kill_all_naming
 from tests.support.guarded import Guarded
 from tests.support.http import Client
+from tests.support.schemas import make_old
 from tests.support.sources import TOP
 
 #: What a checkout holds, as far as installing it goes.
 SOURCES = [
-    *("LICENSE", "MANIFEST.in", "Makefile", "README.rst", "cyme", "etc"),
+    *(".ci", "CHANGELOG.rst", "LICENSE", "MANIFEST.in", "Makefile", "README.rst", "cyme", "etc"),
     *("pyproject.toml", "requirements", "setup.py", "twisted"),
 ]
 
@@ -101,8 +104,8 @@ class Environment:
         pth.write_text(f"{SITE}\n")
         return done
 
-    def install(self, *what: str | Path) -> None:
-        self.pip("install", "--no-index", "--no-deps", "--no-build-isolation", *what)
+    def install(self, *what: str | Path) -> str:
+        return self.pip("install", "--no-index", "--no-deps", "--no-build-isolation", *what)
 
     def twistd(self, *arguments: str) -> str:
         """Run this environment's `twistd`."""
@@ -171,6 +174,47 @@ class InstallTests(SynchronousTestCase):
         self.assertEqual({top for top in tops if not top.endswith(".dist-info")}, {"cyme", "twisted"})
         ours = [name for name in names if name.startswith("twisted/")]
         self.assertEqual(ours, ["twisted/plugins/cyme_plugin.py"])
+
+
+class ReleaseTests(SynchronousTestCase):
+    """What is uploaded for a release."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="cyme-release-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def assert_no_warning(self, said: str) -> None:
+        warnings = [line for line in said.splitlines() if re.search("warning|deprecat", line, re.IGNORECASE)]
+        self.assertEqual(warnings, [])
+
+    def test_release(self) -> None:
+        """The sdist, and the wheel that is built from it, pass PyPI's check and install without a warning."""
+        checkout = copy_checkout(self.folder / "checkout")
+        shutil.copytree(TOP / "tests", checkout / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        command = [sys.executable, "-W", "default", "-m", "build", "--no-isolation"]
+        # Who sets this is told that nothing was compiled.
+        env = {"PYTHONDONTWRITEBYTECODE": ""}
+        self.assert_no_warning(run(*command, "-o", self.folder / "dist", checkout, env=env))
+        sdist, wheel = sorted((self.folder / "dist").iterdir(), key=lambda path: path.suffix)
+        run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel)
+        with tarfile.open(sdist) as archive:
+            names = {name.partition("/")[2] for name in archive.getnames()}
+        for name in (
+            *("CHANGELOG.rst", "LICENSE", "etc/cyme.conf", "requirements/test.txt", "tests/__init__.py"),
+            *("tests/data/schemas/1-sqlite.sql", "cyme/store/migrations/versions/schema_6.py"),
+        ):
+            self.assertIn(name, names)
+        environment = Environment(self.folder)
+        self.assert_no_warning(environment.install(wheel))
+        # Alembic finds the migrations by their place in the package.
+        database = self.folder / "old.db"
+        make_old(str(database), 1)
+        program = (
+            "import sys; from twisted.internet import reactor; from cyme.store import SQLStore;"
+            "store = SQLStore(reactor, sys.argv[1], 'b1'); store.open(); store.close()"
+        )
+        run(environment.bin / "python", "-c", program, f"sqlite:///{database}", cwd=self.folder)
+        self.assertTrue((self.folder / "old.db.schema-1.backup").exists())
 
 
 class CheckoutTests(TestCase):
