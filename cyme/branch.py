@@ -84,7 +84,8 @@ class Parts:
     """What a branch consists of, built but not started.
 
     :ivar gateway: queues requests as tasks; takes none before it is started.
-    :ivar rolling: carries rolling restarts and drains out, once workers are supervised.
+    :ivar rolling: what goes on beside supervision, once that has begun: rolling restarts, drains,
+        reaping of orphans.
     :ivar stall_watch: runs while everything is up; a start and a stop may hold things up.
     :ivar in_flight: fires when no HTTP request is being answered.
     :ivar away: what is away beside the broker -> what is wrong with it.

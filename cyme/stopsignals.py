@@ -1,6 +1,7 @@
 """What signals do to a branch: the first stops it in good order, a second one hurries it.
 
-Where there is something to read again, SIGHUP has that done instead, as with other daemons.
+SIGHUP is the end of a terminal. To a branch that has something to read again, or no terminal, it is
+the request to do so, as to other daemons: `systemctl reload` stops nothing.
 
 The reactor's own handlers would do for the first. But after them `twistd` ends itself by
 the same signal, so that a clean stop would look like a death to whoever started it.
@@ -8,6 +9,7 @@ the same signal, so that a clean stop would look like a death to whoever started
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 
 #: A terminal that is closed says SIGHUP.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def has_terminal() -> bool:
+    """Whether this process has a terminal, whose end it is told by SIGHUP."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 class StopSignals:

@@ -29,7 +29,7 @@ from cyme.logs import Log, escaped
 from cyme.options import Options
 from cyme.rootfolder import RootFolder
 from cyme.settings import Settings
-from cyme.stopsignals import StopSignals
+from cyme.stopsignals import StopSignals, has_terminal
 from cyme.systemd import ServiceManager
 from cyme.vitals import Vitals
 from cyme.watchdog import HangAlarm, LastWords, Watchdog
@@ -94,7 +94,11 @@ def make_branch(reactor: Any, settings: Settings, *, logs_itself: bool) -> Branc
         )
 
     def heed_signals(hurry: Callable[[], None]) -> None:
-        reread = token_file.reload if settings.auth_token_file is not None else None
+        reread = None
+        if settings.auth_token_file is not None:
+            reread = token_file.reload
+        elif not has_terminal():
+            reread = _nothing_to_reread
         signals = StopSignals(reactor, lambda: _stop(reactor), hurry, reread)
         # Again right after the reactor, at its start, took over some of them.
         signals.install()
@@ -143,6 +147,8 @@ def _assemble(
     readiness: Readiness,
 ) -> Parts:
     """Build the parts of a branch; they come from modules that only a branch that starts needs."""
+    from twisted.internet.process import reapProcessHandlers
+
     from cyme.access.sessions import Sessions
     from cyme.actors import Actors
     from cyme.admin.rendering import Renderer
@@ -170,6 +176,7 @@ def _assemble(
     from cyme.supervisor.resolving import Defaults
     from cyme.supervisor.service import Supervisor
     from cyme.threads import Threads
+    from cyme.workers.orphans import OrphanReaper
     from cyme.workers.service import Workers
 
     store = SQLStore(reactor, settings.database, branch_id)
@@ -273,7 +280,8 @@ def _assemble(
         shut_down=lambda: _stop(reactor),
     )
     background = MultiService()
-    for service in (controller.rolling, controller.moving, controller.evacuating, controller.trends):
+    reaper = OrphanReaper(reactor, reapProcessHandlers)
+    for service in (controller.rolling, controller.moving, controller.evacuating, controller.trends, reaper):
         service.setServiceParent(background)
     facts = Facts(
         branch_id=branch_id,
@@ -412,6 +420,10 @@ def _end_with(problem: CannotStart) -> NoReturn:
         sys.__stderr__.flush()
     sys.excepthook = lambda *_: None
     raise problem
+
+
+def _nothing_to_reread() -> None:
+    _log.info("SIGHUP: there is nothing to read again, without --auth-token-file")
 
 
 def _stop(reactor: Any) -> None:

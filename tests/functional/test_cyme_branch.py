@@ -53,11 +53,18 @@ class TerminalTests(StartTestCase):
 
     async def test_every_signal(self) -> None:
         """Each signal that asks for a stop gets a clean one, with status 0."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             await self.start(":0")
             self.branch.signal(number)
             self.assertEqual(await self.ended(self.branch), 0, self.branch.log_text())
             self.assertEqual(self.left_over(), [])
+
+    async def test_reload(self) -> None:
+        """A branch without a terminal takes SIGHUP for a wish to read again, and lives on."""
+        await self.start(":0")
+        self.branch.signal(signal.SIGHUP)
+        await self.said(self.branch, "SIGHUP: there is nothing to read again")
+        await self.stop()
 
     async def test_at_once(self) -> None:
         """A stop right after the port was bound is as clean as any other."""

@@ -47,10 +47,20 @@ planning.Policy = partial(planning.Policy, steady={STEADY})
 cyme_branch(sys.argv[1:])
 """
 
+#: `cyme-branch` as the process that orphans fall to, as they do to the first process of a container.
+SUBREAPER = """
+import ctypes, sys
+from cyme.cli import cyme_branch
+PR_SET_CHILD_SUBREAPER = 36
+assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+cyme_branch(sys.argv[1:])
+"""
+
 #: How each command is started, up to its options.
 COMMANDS: Mapping[str, Sequence[str]] = {
     "cyme-branch": [os.path.join(BIN, "cyme-branch")],
     "impatient": [sys.executable, "-c", IMPATIENT],
+    "subreaper": [sys.executable, "-c", SUBREAPER],
     "twistd": [os.path.join(BIN, "twistd"), "-n", "--pidfile=", "cyme"],
 }
 

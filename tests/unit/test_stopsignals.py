@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +39,29 @@ class FakeReactor:
         calls, self.calls = self.calls, []
         for call, arguments in calls:
             call(*arguments)
+
+
+#: Says whether a process has a terminal, one that has none, and one that was given one.
+ASK = """
+import os, pty, sys
+from cyme.stopsignals import has_terminal
+print(has_terminal(), flush=True)
+pid, terminal = pty.fork()
+if pid == 0:
+    os._exit(int(has_terminal()))
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+class TerminalTests(SynchronousTestCase):
+    """Whether the end of a terminal may be what SIGHUP tells."""
+
+    def test_terminal(self) -> None:
+        """A process of a session of its own has no terminal, until it is given one."""
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK], start_new_session=True, capture_output=True, text=True, timeout=60
+        )
+        self.assertEqual((asked.stdout, asked.stderr), ("False\n1\n", ""))
 
 
 class StopSignalsTests(SynchronousTestCase):
