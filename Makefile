@@ -15,7 +15,7 @@ OUTAGE ?= 10
 PIP = env -u PYTHONPATH $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit chaos rabbitmq postgresql promtool chromium audit clean
+.PHONY: help run test lint unit chaos rabbitmq postgresql promtool chromium systemd audit clean
 
 help:
 	@echo "make run     start a branch; options in ARGS, e.g. make run ARGS='-D instances --http 127.0.0.1:8001'"
@@ -35,7 +35,7 @@ help:
 run: $(VENV)/.installed
 	exec $(VENV)/bin/twistd -n --pidfile= cyme $(ARGS)
 
-test: lint rabbitmq postgresql promtool chromium
+test: lint rabbitmq postgresql promtool chromium systemd
 	@echo "== trial"
 	$(VENV)/bin/trial --jobs=$(JOBS) --reporter=bwverbose $(TESTS)
 
@@ -73,6 +73,12 @@ postgresql:
 promtool:
 	@if ! command -v promtool >/dev/null; then \
 	    echo "== installing promtool"; $(INSTALL) prometheus; \
+	fi
+
+# What checks the files in etc/; nothing of it has to run.
+systemd:
+	@if ! command -v systemd-analyze >/dev/null || ! command -v logrotate >/dev/null; then \
+	    echo "== installing systemd and logrotate"; $(INSTALL) systemd logrotate; \
 	fi
 
 # The tests of the pages look at them with a real browser.
