@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tables import heading, literal, plain
+from tables import heading, literal, plain, table
 
+from cyme.cli import PROCESS_OPTIONS, BranchOptions
 from cyme.settings import OPTIONS
 
 
@@ -25,3 +26,10 @@ def text() -> str:
         parts += [f":{name}: {value}" for name, value in facts]
         parts.append("")
     return "\n".join(parts)
+
+
+def of_processes() -> str:
+    """The options of `cyme-branch` alone, about its process."""
+    rows = [[literal(f"--{option.name}"), plain(option.help)] for option in PROCESS_OPTIONS]
+    rows += [[literal(f"--{name}"), plain(meaning)] for name, _, meaning in BranchOptions.optFlags]
+    return table(("Option", "Meaning"), sorted(rows), "20 80")

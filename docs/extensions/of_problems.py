@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import re
 from collections.abc import Iterator
 
@@ -20,10 +18,9 @@ def text() -> str:
         status = problems.status_of(kind.__new__(kind))
         if status is None or issubclass(kind, errors.CannotStart):
             continue
-        described = inspect.getdoc(kind) or ""
-        meaning = re.sub(r"\s*\(failure-modes \w+\)", "", described.split("\n")[0])
-        name = json.loads(json.dumps(problems.document(_Named(kind), status)))["type"]
-        rows.append((status, name, meaning))
+        name = problems.document(_named(kind), status)["type"]
+        meaning = (kind.__doc__ or _words(kind)).split("\n")[0]
+        rows.append((status, name, re.sub(r"\s*\(failure-modes \w+\)", "", meaning)))
     rows.append((500, "urn:cyme:internal-error", "This branch failed; its log has the ``incident`` named."))
     shown = [[str(status), literal(name), plain(meaning)] for status, name, meaning in sorted(rows)]
     return table(("Status", "``type``", "Meaning"), shown, "10 35 55")
@@ -37,7 +34,11 @@ def _leaves(kind: type[errors.CymeError]) -> Iterator[type[errors.CymeError]]:
         yield from _leaves(each)
 
 
-def _Named(kind: type[errors.CymeError]) -> errors.CymeError:
-    """An error of a kind, without what it is about."""
-    named = type(kind.__name__, (errors.CymeError,), {"sentence": lambda self: ""})
-    return named()  # type: ignore[no-any-return]
+def _named(kind: type[errors.CymeError]) -> errors.CymeError:
+    """An error of the same name, which need not be told what it is about."""
+    return type(kind.__name__, (errors.CymeError,), {"sentence": lambda self: ""})()
+
+
+def _words(kind: type[errors.CymeError]) -> str:
+    """What the name says by itself."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).capitalize() + "."

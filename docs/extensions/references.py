@@ -30,6 +30,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("cyme-routes", _directive(of_http.text))
     app.add_directive("cyme-problems", _directive(of_problems.text))
     app.add_directive("cyme-options", _directive(of_options.text))
+    app.add_directive("cyme-process-options", _directive(of_options.of_processes))
     app.add_directive("cyme-metrics", _directive(of_metrics.text))
     app.add_directive("cyme-reasons", _directive(of_reasons.text))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -32,8 +32,6 @@ from tests.support.transcripts import matches, shortened
 PORTS = ("8001", "8002", "8443")
 #: Seconds that a command may take.
 WITHIN = 120.0
-#: Seconds for which what is only looked at may still be otherwise than it is shown.
-LOOKED_AT_FOR = 20.0
 #: Seconds after which a stream of events has shown what it has.
 STREAMED_FOR = 1.0
 
@@ -59,6 +57,8 @@ class PageCase(TestCase):
     """Does a page: its commands in one folder, from the top to the bottom."""
 
     timeout = 240
+    #: Seconds for which what is only looked at may still be otherwise than it is shown.
+    looked_at_for = 20.0
 
     def set_up_page(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="cyme-sample-")
@@ -156,7 +156,7 @@ class PageCase(TestCase):
             return
         do = self.start_branch if _BRANCH.search(text) else self.run_command
         only_looks = (text.startswith("curl ") and not _CHANGES.search(text)) or _ASKS.match(text)
-        end = time.monotonic() + (LOOKED_AT_FOR if only_looks else 0.0)
+        end = time.monotonic() + (self.looked_at_for if only_looks else 0.0)
         while True:
             status, came = await deferToThread(do, text)
             came = self.there(came)
@@ -175,7 +175,8 @@ class PageCase(TestCase):
         """What is otherwise than the page says, or None."""
         if command.shown and not matches(command.shown, came):
             return "shown:\n" + "\n".join(command.shown) + f"\ncame (status {status}):\n{shortened(came)}"
-        if command.text.startswith("curl ") and not any(line.startswith("HTTP/1.1 ") for line in command.shown):
+        says_status = any(line.startswith("HTTP/1.1 ") for line in command.shown)
+        if command.text.startswith("curl ") and not says_status:
             answered = self.status()
             if answered >= 400:
                 return f"answered with {answered}: {shortened(came)}"

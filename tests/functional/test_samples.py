@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -26,3 +27,53 @@ for _page in pages():
     if has_samples(_page):
         _name = "test_" + re.sub(r"\W+", "_", _page.removeprefix("docs/").removesuffix(".rst")).lower()
         setattr(PagesTests, _name, _test_of(_page))
+
+
+BROKEN = """.. samples: embedded
+
+.. code-block:: console
+
+   $ curl -i http://localhost:8001/ping/
+   HTTP/1.1 200 OK
+   ...
+   $ echo fine
+   fine
+   {command}
+"""
+
+
+class BrokenPagesTests(PageCase):
+    """Pages that say what is not so."""
+
+    looked_at_for = 0.0
+
+    async def fails(self, *lines: str) -> str:
+        """Do a page that has these lines at its end; how that fails."""
+        path = self.mktemp()
+        text = BROKEN.format(command="\n   ".join(lines))
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        page = os.path.abspath(path)
+        try:
+            await self.do_page(page)
+        except self.failureException as failure:
+            self.assertIn(f"{page}:10: $ ", str(failure))
+            return str(failure)
+        self.fail(f"the page was done: {lines}")
+
+    async def test_status(self) -> None:
+        """A request that is answered with another status than is shown fails by page and line."""
+        said = await self.fails("$ curl -i http://localhost:8001/ping/", "HTTP/1.1 404 Not Found", "...")
+        self.assertIn("HTTP/1.1 200 OK", said)
+
+    async def test_error(self) -> None:
+        """A request that is refused, of which nothing is shown, fails by page and line."""
+        self.assertIn("answered with 404", await self.fails("$ curl http://localhost:8001/foo/"))
+
+    async def test_command(self) -> None:
+        """A command that fails, and is not asked for its status, fails by page and line."""
+        self.assertIn("ended with 4", await self.fails("$ CYME_URL=http://localhost:8001 cyme apps get foo"))
+
+    async def test_branch(self) -> None:
+        """A branch that does not start fails by page and line."""
+        self.assertIn("holds the root folder", await self.fails("$ cyme-branch :8002 -D cyme/branch1/"))
