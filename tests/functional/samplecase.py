@@ -25,7 +25,7 @@ from tests.support.guard import kill_all_naming
 from tests.support.guarded import Ended, Guarded
 from tests.support.ports import free_ports
 from tests.support.rabbitmq import shared_rabbitmq
-from tests.support.samples import Block, Command, Mark, read, setting
+from tests.support.samples import Block, Command, Mark, read
 from tests.support.transcripts import matches, shortened
 
 #: The ports of the pages.
@@ -60,7 +60,7 @@ class PageCase(TestCase):
     #: Seconds for which what is only looked at may still be otherwise than it is shown.
     looked_at_for = 20.0
 
-    def set_up_page(self) -> None:
+    def set_up_pages(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="cyme-sample-")
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.addCleanup(kill_all_naming, self.folder)
@@ -91,17 +91,18 @@ class PageCase(TestCase):
             "CYME_WARM_TIMEOUT": "10",
         }
 
-    async def do_page(self, page: str) -> None:
-        """Do all that a page says.
+    async def do_pages(self, kind: str, *pages: str) -> None:
+        """Start what pages need, and do all that they say, one after the other.
 
+        :param kind: the setting of all of them.
         :raises AssertionError: with page and line, where something comes that is not as the page says.
         """
-        self.set_up_page()
-        kind = setting(page)
+        self.set_up_pages()
+        page = pages[0]
         if kind != "embedded":
             self.broker = await deferToThread(lambda: shared_rabbitmq().new_url())
         first = f"cyme-branch :8001 -i branch1 -D cyme/branch1/ --broker {self.broker or 'embedded'}"
-        if kind in ("embedded", "rabbitmq", "two-branches"):
+        if kind in ("embedded", "rabbitmq", "shared", "two-branches"):
             await self.do(page, Command(1, first + " --node-host one" * (kind == "two-branches"), ()))
         if kind == "two-branches":
             labels = "--label gpu=yes --label zone=a --node-host two"
@@ -110,8 +111,9 @@ class PageCase(TestCase):
             for port in ("8001", "8002"):
                 members = ('["branch1", "branch2"]',)
                 await self.do(page, Command(1, f"curl http://localhost:{port}/branches/", members))
-        for found in read(page):
-            await self.do_part(page, found)
+        for page in pages:
+            for found in read(page):
+                await self.do_part(page, found)
 
     async def do_part(self, page: str, found: Mark | Block) -> None:
         if isinstance(found, Mark):

@@ -7,16 +7,20 @@ import re
 from typing import Any
 
 from tests.functional.samplecase import PageCase
-from tests.support.samples import has_samples, pages
+from tests.support.samples import pages, setting, setting_of
 
 
 class PagesTests(PageCase):
-    """The pages. There is a test for each that has something to run."""
+    """The pages. There is a test for each that has something to run, but for those that share a branch."""
+
+    async def test_shared(self) -> None:
+        """What the pages that share a branch have their reader do gives what they say."""
+        await self.do_pages("shared", *(page for page in pages() if setting_of(page) == "shared"))
 
 
 def _test_of(page: str) -> Any:
     async def test(self: PageCase) -> None:
-        await self.do_page(page)
+        await self.do_pages(setting(page), page)
 
     test.__doc__ = f"What {page} has its reader do gives what it says."
     return test
@@ -24,7 +28,7 @@ def _test_of(page: str) -> Any:
 
 for _page in pages():
     # A page that is badly written has a test, too, which says so.
-    if has_samples(_page):
+    if setting_of(_page) not in ("none", "shared"):
         _name = "test_" + re.sub(r"\W+", "_", _page.removeprefix("docs/").removesuffix(".rst")).lower()
         setattr(PagesTests, _name, _test_of(_page))
 
@@ -55,7 +59,7 @@ class BrokenPagesTests(PageCase):
             file.write(text)
         page = os.path.abspath(path)
         try:
-            await self.do_page(page)
+            await self.do_pages("embedded", page)
         except self.failureException as failure:
             self.assertIn(f"{page}:10: $ ", str(failure))
             return str(failure)

@@ -14,7 +14,7 @@ from attrs import frozen
 from tests.support.sources import TOP
 
 #: What may run before a page begins.
-SETTINGS = ("none", "own", "embedded", "rabbitmq", "two-branches")
+SETTINGS = ("none", "own", "embedded", "rabbitmq", "shared", "two-branches")
 #: Comments that mean something.
 _MARK = re.compile(r"( *)\.\. (?P<word>samples|before|prints|not run): (?P<text>.+)")
 _BLOCK = re.compile(r"(?P<indent> *)\.\. code-block:: (?P<language>\S+)")
@@ -177,12 +177,12 @@ def setting(page: str) -> str:
     return "none"
 
 
-def has_samples(page: str) -> bool:
-    """Whether there may be something to run on a page."""
+def setting_of(page: str) -> str | None:
+    """The same, or None for a page that does not say it as it is to be said."""
     try:
-        return setting(page) != "none"
+        return setting(page)
     except BadPage:
-        return True
+        return None
 
 
 def blocks() -> list[Block]:
