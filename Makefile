@@ -15,7 +15,7 @@ OUTAGE ?= 10
 PIP = env -u PYTHONPATH $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint unit chaos rabbitmq postgresql promtool chromium systemd audit clean
+.PHONY: help run test lint unit chaos docs rabbitmq postgresql promtool chromium systemd audit clean
 
 help:
 	@echo "make run     start a branch; options in ARGS, e.g. make run ARGS='-D instances --http 127.0.0.1:8001'"
@@ -23,6 +23,7 @@ help:
 	@echo "make unit    only the tests that need no broker and no process"
 	@echo "make chaos   kill and freeze workers, branch and broker at random under load, for SECONDS"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    build the documentation into build/docs; a warning fails"
 	@echo "make audit   look for known vulnerabilities in what is installed (needs the network)"
 	@echo "make clean   remove what these made, $(VENV) included; keeps what branches stored"
 	@echo
@@ -50,6 +51,10 @@ lint: $(VENV)/.installed-for-tests
 	$(VENV)/bin/ruff check .
 	@echo "== mypy"
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/.installed-for-tests
+	$(VENV)/bin/sphinx-build -W --keep-going -n -q docs build/docs
+	@echo "the documentation is in build/docs/index.html"
 
 audit: $(VENV)/.installed-for-tests
 	@$(PIP) install -q pip-audit && $(PIP) freeze --exclude-editable \

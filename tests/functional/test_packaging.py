@@ -27,7 +27,7 @@ from tests.support.sources import TOP
 
 #: What a checkout holds, as far as installing it goes.
 SOURCES = [
-    *(".ci", "CHANGELOG.rst", "LICENSE", "MANIFEST.in", "Makefile", "README.rst", "cyme", "etc"),
+    *(".ci", "CHANGELOG.rst", "LICENSE", "MANIFEST.in", "Makefile", "README.rst", "cyme", "docs", "etc"),
     *("pyproject.toml", "requirements", "setup.py", "twisted"),
 ]
 

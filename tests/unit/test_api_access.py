@@ -107,7 +107,7 @@ class MatrixTests(AccessCase):
     """Every route, method and token."""
 
     def judge(self, path: str, route: Route, principal: Principal) -> bool:
-        """Whether somebody is let in, said anew from the rules in the README."""
+        """Whether somebody is let in, said anew from the rules in the documentation."""
         needs = Scope.READ if route.methods == ("GET",) else Scope.ADMIN
         if route.summary in OPERATE:
             needs = Scope.OPERATE
