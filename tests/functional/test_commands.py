@@ -13,10 +13,15 @@ import time
 from typing import Any
 
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
 
+from cyme.commands.doctor.facts import BrokerFacts
+from cyme.commands.doctor.gathering import ask_broker
 from tests.functional.branchcase import BranchTestCase
 from tests.support.branch import BIN, clean_environment
 from tests.support.brokers import OnEmbedded
+from tests.support.rabbitmq import breakable_rabbitmq
+from tests.support.waiting import eventually
 
 #: Seconds that a command may take.
 WITHIN = 90.0
@@ -149,3 +154,28 @@ class CommandTests(OnEmbedded, CommandCase):
         self.assertIn("#compdef cyme", script)
         words = {"COMP_WORDS": "cyme inst", "COMP_CWORD": "1", "_CYME_COMPLETE": "bash_complete"}
         self.assertIn("instances", await deferToThread(lambda: ask(**words)))
+
+
+class DoctorTests(TestCase):
+    """What `cyme doctor` hears from a real RabbitMQ."""
+
+    async def test_alarm(self) -> None:
+        """A node that is short of memory takes no messages, which is told until it has some."""
+        node = breakable_rabbitmq()
+        self.addCleanup(node.ctl, "set_vm_memory_high_watermark", "0.6")
+        url = node.new_url()
+
+        async def asked() -> BrokerFacts:
+            return await deferToThread(ask_broker, url)
+
+        found = await asked()
+        self.assertEqual((found.product, found.problem, found.alarm), ("RabbitMQ", None, None))
+        await node.ctl("set_vm_memory_high_watermark", "0.000001")
+        self.assertTrue((await asked()).alarm)
+        await node.ctl("set_vm_memory_high_watermark", "0.6")
+
+        async def is_over() -> bool:
+            return (await asked()).alarm is None
+
+        await eventually(is_over, 30.0)
+        self.assertEqual(await node.ctl("-q", "list_queues", "-p", url.rpartition("/")[2], "name"), [])

@@ -78,6 +78,7 @@ class FindingsTests(SynchronousTestCase):
         self.one("problem", "refused", brokers=[evolve(RABBITMQ, version=None, problem="refused")])
         self.one("problem", "too old", brokers=[evolve(RABBITMQ, version="3.7.28")])
         self.one("problem", "too old", brokers=[evolve(REDIS, version="4.0")])
+        self.one("problem", "low on memory", brokers=[evolve(RABBITMQ, alarm="low on memory")])
         self.one("warning", "LavinMQ", brokers=[evolve(RABBITMQ, product="LavinMQ")])
         lossy = {"maxmemory": "100", "maxmemory-policy": "allkeys-lru", "appendonly": "yes"}
         self.one("problem", "throws tasks away", brokers=[evolve(REDIS, settings=lossy)])

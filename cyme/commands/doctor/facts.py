@@ -29,6 +29,7 @@ class BrokerFacts:
     :ivar url: without its password.
     :ivar problem: why it could not be asked, None when it could.
     :ivar is_hidden: whether it could not be asked since its password is not shown to this token.
+    :ivar alarm: of RabbitMQ, why it takes no messages now; None if it does.
     :ivar settings: of Redis, what matters of its configuration.
     """
 
@@ -38,6 +39,7 @@ class BrokerFacts:
     version: str | None = None
     problem: str | None = None
     is_hidden: bool = False
+    alarm: str | None = None
     settings: Mapping[str, str] = field(factory=dict)
 
 

@@ -169,6 +169,13 @@ def _rabbitmq(broker: BrokerFacts, subject: str) -> Iterator[Finding]:
     if broker.product is not None and broker.product != "RabbitMQ":
         yield Finding("warning", subject, f"it is {broker.product}; only RabbitMQ was tried", "try it well")
         return
+    if broker.alarm is not None:
+        yield Finding(
+            "problem",
+            subject,
+            f"it takes no messages: {broker.alarm}",
+            "consumers go on; give it memory or disk, or have what waits in its queues consumed",
+        )
     version = version_of(broker.version)
     if version and version < RABBITMQ_LEAST:
         yield Finding(

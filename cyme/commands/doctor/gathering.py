@@ -7,9 +7,11 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 from cyme import __version__
 from cyme.client import Client, calls, errors
@@ -19,6 +21,8 @@ from cyme.commands.doctor.facts import BrokerFacts, Clock, Facts, FolderFacts
 
 #: Seconds that another branch, or a broker, has to answer.
 ANSWER_WITHIN = 3.0
+#: Seconds in which RabbitMQ says that it takes no messages; it does so at once.
+ALARM_WITHIN = 0.5
 #: What is asked of Redis's configuration.
 REDIS_SETTINGS = ("appendonly", "maxmemory", "maxmemory-policy")
 _MASK = ":***@"
@@ -128,23 +132,47 @@ def ask_broker(url: str) -> BrokerFacts:
     # Here, since it takes a moment, and only the doctor needs it.
     from kombu import Connection
 
-    options = {"socket_connect_timeout": ANSWER_WITHIN, "socket_timeout": ANSWER_WITHIN}
-    is_redis = transport in ("redis", "rediss", "sentinel")
+    is_redis, is_amqp = transport in ("redis", "rediss", "sentinel"), transport in ("amqp", "amqps", "pyamqp")
+    alarms: list[str] = []
+    options: dict[str, Any] = {}
+    if is_redis:
+        options = {"socket_connect_timeout": ANSWER_WITHIN, "socket_timeout": ANSWER_WITHIN}
+    elif is_amqp:
+        options = {"on_blocked": alarms.append, "read_timeout": ANSWER_WITHIN}
     try:
-        with Connection(
-            url, connect_timeout=ANSWER_WITHIN, transport_options=options if is_redis else {}
-        ) as connection:
+        with Connection(url, connect_timeout=ANSWER_WITHIN, transport_options=options) as connection:
             connection.connect()
             if is_redis:
                 return _redis(shown, transport, connection.default_channel.client)
+            if is_amqp:
+                _hear_alarm(connection)
             told = getattr(connection.connection, "server_properties", None) or {}
+            if alarms:
+                # A broker that takes no messages reads nothing, no farewell either.
+                connection.connection.transport.close()
             return BrokerFacts(
-                url=shown, transport=transport, product=told.get("product"), version=told.get("version")
+                url=shown,
+                transport=transport,
+                product=told.get("product"),
+                version=told.get("version"),
+                alarm=alarms[0] if alarms else None,
             )
     except Exception as problem:
         # Each transport has errors of its own.
         text = re.sub(r"(://[^:/@;]*:)[^@;]*@", r"\g<1>***@", str(problem)) or type(problem).__name__
         return BrokerFacts(url=shown, transport=transport, problem=text)
+
+
+def _hear_alarm(connection: Any) -> None:
+    """Give RabbitMQ a reason to speak of its alarms: it tells those alone who publish.
+
+    The message is for no queue, so that the broker drops it.
+    """
+    connection.default_channel.basic_publish(
+        connection.default_channel.prepare_message(b""), exchange="", routing_key=f"cyme.doctor.{uuid4()}"
+    )
+    with suppress(TimeoutError):
+        connection.drain_events(timeout=ALARM_WITHIN)
 
 
 def _redis(shown: str, transport: str, redis: Any) -> BrokerFacts:
