@@ -6,7 +6,7 @@ Every one takes the request and the result, sets status and headers, and returns
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes as unquote
 
@@ -59,8 +59,16 @@ def events(request: Request, value: Sequence[Mapping[str, Any]]) -> bytes:
     return _json(request, 200, value)
 
 
-def listing(request: Request, names: Sequence[str]) -> bytes:
-    """200 with a JSON list of names.
+class Listing(list[Any]):
+    """A list, and the ids of the branches that could not be heard for it."""
+
+    def __init__(self, things: Iterable[Any], missing: Sequence[str]) -> None:
+        super().__init__(things)
+        self.missing = missing
+
+
+def listing(request: Request, names: Sequence[Any]) -> bytes:
+    """200 with a JSON list, mostly of names.
 
     A list that could not hear from every branch has an attribute `missing`, the ids of
     the silent ones; they are named in `Cyme-Missing`.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from cyme.access import Scope
 from cyme.api import answers, schemas
 from cyme.api.apps import START_PARAMETERS
 from cyme.api.parameters import Flag, Labels, Names, OneOf, Parameter, Seconds, Text, Whole
 from cyme.api.routing import DELETE, READ, WRITE, Route
+from cyme.errors import InvalidParameter
+from cyme.planning import State
 
 #: More processes than one machine runs; the bound keeps nonsense out of the database.
 MOST_CONCURRENCY = 10_000
@@ -18,6 +22,9 @@ MOST_WAIT = 600.0
 
 #: The longest deadline of a drain: a week.
 MOST_DEADLINE = 7 * 24 * 3600.0
+
+#: In place of a state: those that a person ought to look at.
+ATTENTION = "attention"
 
 _WAIT = Parameter(
     name="wait", kind=Seconds(MOST_WAIT), description="how long to wait for the effect before answering"
@@ -52,6 +59,21 @@ INSTANCE_PARAMETERS = (
     *START_PARAMETERS,
 )
 
+LIST_PARAMETERS = (
+    Parameter(
+        name="details",
+        kind=Flag(),
+        description="how each is declared and how it is, in short, in place of its name",
+    ),
+    Parameter(
+        name="state",
+        kind=OneOf((*(state.value for state in State), ATTENTION)),
+        description="with details: those in this state; `attention` for all that ought to be looked at",
+    ),
+    Parameter(name="offset", kind=Whole(0, 10**9), description="with details: how many to leave out"),
+    Parameter(name="limit", kind=Whole(1, 1000), description="with details: the most; 100 without it"),
+)
+
 AUTOSCALE_PARAMETERS = (
     Parameter(name="max", kind=Whole(1, MOST_CONCURRENCY), description="the most processes of the pool"),
     Parameter(name="min", kind=Whole(0, MOST_CONCURRENCY), description="the least processes of the pool"),
@@ -72,6 +94,19 @@ def _anywhere(rest: str = "") -> tuple[str, ...]:
 def _asynchronously(paths: tuple[str, ...], segment: str = "<name>") -> tuple[str, ...]:
     """The same paths with `!` before a segment."""
     return tuple(path.replace(segment, f"!/{segment}") for path in paths)
+
+
+def _list(
+    controller: Any, app: str | None = None, details: bool = False, **which: Any
+) -> list[str] | Deferred[list[Any]]:
+    """The names of the instances, or some of them at a glance."""
+    names: list[str] = controller.instances.all(app)
+    if details:
+        shown: Deferred[dict[str, Any]] = controller.overview.instances(app=app, **which)
+        return shown.addCallback(lambda told: answers.Listing(told["rows"], told["silent"]))
+    for parameter in which:
+        raise InvalidParameter(parameter, "goes together with details=true")
+    return names
 
 
 def _action(action: str, summary: str) -> Route:
@@ -98,10 +133,12 @@ ROUTES = (
     Route(
         paths=("/<app>/instances/", "/instances/"),
         methods=READ,
-        summary="the names of the instances, over all branches",
-        verb=lambda controller, app=None: controller.instances.all(app),
+        summary="the names of the instances, over all branches; with `details`, how they are",
+        parameters=LIST_PARAMETERS,
+        shape=schemas.INSTANCES,
+        verb=_list,
         answer=answers.listing,
-        answers=((200, "the names"),),
+        answers=((200, "the names, or what each is at a glance, by name"),),
     ),
     Route(
         paths=("/<app>/instances/",),

@@ -83,6 +83,33 @@ INSTANCE = _object(
         "resources": _or_null(_OBJECT),
     }
 )
+#: An instance in a list that tells more than names.
+GLANCE = _object(
+    {
+        "name": _TEXT,
+        "app": _TEXT,
+        "branch": _TEXT,
+        "moving_to": _or_null(_TEXT),
+        "is_enabled": _FLAG,
+        "queues": NAMES,
+        "max_concurrency": _COUNT,
+        "min_concurrency": _COUNT,
+        "state": {"type": "string", "enum": [state.value for state in State]},
+        "pid": _or_null(_COUNT),
+        "started_at": _or_null(_TIME),
+        "is_current": _or_null(_FLAG),
+        "is_consuming": _or_null(_FLAG),
+        "failures": _or_null(_COUNT),
+        "next_attempt": _or_null(_TIME),
+        "draining": _or_null(_OBJECT),
+        "problems": _listed(_TEXT),
+        "rss": {**_or_null(_COUNT), "description": "bytes"},
+        "processes": _or_null(_COUNT),
+        "last_exit": _or_null(_OBJECT),
+        "last_event": _or_null(_OBJECT),
+    }
+)
+INSTANCES: Schema = {"anyOf": [NAMES, _listed(GLANCE)]}
 #: What an instance's drain tells: where it is, and that it is stopped.
 QUEUE = _object(
     {

@@ -15,6 +15,7 @@ from cyme.client.types import (
     Autoscale,
     BranchInfo,
     Event,
+    InstanceGlance,
     InstanceInfo,
     Outcome,
     QueueInfo,
@@ -23,6 +24,7 @@ from cyme.client.types import (
 from cyme.client.wire import (
     Answer,
     Call,
+    Listing,
     Request,
     given,
     json_body,
@@ -32,12 +34,13 @@ from cyme.client.wire import (
     read_names,
     read_nothing,
     read_object,
+    read_objects,
     read_text,
 )
 
 T = TypeVar("T")
 
-#: The most events of one page.
+#: The most events, or instances, of one page.
 PAGE = 1000
 #: Seconds that a branch waits at most for a task, in one request.
 WAIT_MOST = 60.0
@@ -203,6 +206,10 @@ def _instance_info(answer: Answer) -> InstanceInfo:
     return cast("InstanceInfo", read_object(answer))
 
 
+def _glances(answer: Answer) -> Listing[InstanceGlance]:
+    return cast("Listing[InstanceGlance]", read_objects(answer))
+
+
 def _instance(app: str | None, name: str, nowait: bool = False) -> tuple[str, ...]:
     return (*(() if app is None else (app,)), "instances", *_now(nowait, name))
 
@@ -210,6 +217,12 @@ def _instance(app: str | None, name: str, nowait: bool = False) -> tuple[str, ..
 def instances(app: str | None) -> Call[list[str]]:
     """The names of the instances, of an app or of all."""
     return _read(read_names, *(() if app is None else (app,)), "instances")
+
+
+def instance_details(app: str | None, offset: int, state: str | None) -> Call[Listing[InstanceGlance]]:
+    """How instances are, in short: `PAGE` of them at most, behind the first `offset`."""
+    query = query_of({"details": "true", "offset": offset, "limit": PAGE, "state": state})
+    return _read(_glances, *(() if app is None else (app,)), "instances", query=query)
 
 
 def instance(app: str | None, name: str) -> Call[InstanceInfo]:

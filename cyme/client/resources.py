@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cyme.client import calls
 from cyme.client.events import Events, LogFollower
 from cyme.client.tasks import Task
+from cyme.client.wire import Listing
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         AppInfo,
         Autoscale,
         BranchInfo,
+        InstanceGlance,
         InstanceInfo,
         InstanceParameters,
         QueueInfo,
@@ -184,6 +186,18 @@ class Instances:
     def all(self) -> list[str]:
         """The names, over all branches."""
         return self._session.call(calls.instances(self.app))
+
+    def details(self, state: str | None = None) -> Listing[InstanceGlance]:
+        """How all of them are, in short, by name; branches that could not be heard are in `missing`.
+
+        :param state: those in this state alone; `attention` for all that ought to be looked at.
+        """
+        found: Listing[InstanceGlance] = Listing([], [])
+        while True:
+            page = self._session.call(calls.instance_details(self.app, len(found), state))
+            found.add(page)
+            if len(page) < calls.PAGE:
+                return found
 
     def get(self, name: str) -> Instance:
         """An instance, with its `info`.

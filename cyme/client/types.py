@@ -66,6 +66,32 @@ class InstanceInfo(TypedDict, total=False):
     resources: dict[str, Any] | None
 
 
+class InstanceGlance(TypedDict, total=False):
+    """An instance in a list: in short how it is declared, and how it is; `rss` is in bytes."""
+
+    name: str
+    app: str
+    branch: str
+    moving_to: str | None
+    is_enabled: bool
+    queues: list[str]
+    max_concurrency: int
+    min_concurrency: int
+    state: str
+    pid: int | None
+    started_at: float | None
+    is_current: bool | None
+    is_consuming: bool | None
+    failures: int | None
+    next_attempt: float | None
+    draining: dict[str, Any] | None
+    problems: list[str]
+    rss: int | None
+    processes: int | None
+    last_exit: dict[str, Any] | None
+    last_event: dict[str, Any] | None
+
+
 class QueueInfo(TypedDict, total=False):
     """The declaration of a queue, and what its broker counts: null where it can't."""
 

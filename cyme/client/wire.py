@@ -219,7 +219,20 @@ def read_names(answer: Answer) -> list[str]:
     value = json.loads(answer.body)
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError("it is not a list of names")
-    return Names(value, missing=[one.strip() for one in answer.headers.get("cyme-missing", "").split(",")])
+    return Listing(value, missing_in(answer))
+
+
+def read_objects(answer: Answer) -> Listing[Any]:
+    """A list of JSON objects."""
+    value = json.loads(answer.body)
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise ValueError("it is not a list of objects")
+    return Listing(value, missing_in(answer))
+
+
+def missing_in(answer: Answer) -> list[str]:
+    """The ids of the branches that could not be heard for a list."""
+    return [one for each in answer.headers.get("cyme-missing", "").split(",") if (one := each.strip())]
 
 
 def read_text(answer: Answer) -> str:
@@ -231,9 +244,14 @@ def read_nothing(answer: Answer) -> None:
     """Nothing: that it was done is all there is to tell."""
 
 
-class Names(list[str]):
-    """Names, and in `missing` the ids of branches that could not be heard."""
+class Listing(list[T]):
+    """Names or other things, and in `missing` the ids of branches that could not be heard."""
 
-    def __init__(self, names: list[str], missing: list[str]) -> None:
-        super().__init__(names)
-        self.missing = [one for one in missing if one]
+    def __init__(self, things: list[T], missing: list[str]) -> None:
+        super().__init__(things)
+        self.missing = missing
+
+    def add(self, page: Listing[T]) -> None:
+        """Add what comes behind this."""
+        self.extend(page)
+        self.missing = sorted({*self.missing, *page.missing})

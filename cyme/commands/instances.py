@@ -9,7 +9,7 @@ import click
 
 from cyme.client.resources import Instance
 from cyme.commands.apps import given, start_options
-from cyme.commands.context import ANSWER_IS_NO, State, each, family, leaf
+from cyme.commands.context import ANSWER_IS_NO, State, family, leaf
 from cyme.commands.main import main
 from cyme.commands.output import INSTANCE_HEADERS, event_line, instance_row, printable
 
@@ -42,13 +42,12 @@ def instances(ctx: click.Context) -> None:
 
 def _show(state: State) -> None:
     section = _section(state)
-    names = section.all()
-    if getattr(names, "missing", None):
-        state.note(f"cyme: these branches could not be asked: {', '.join(names.missing)}")
     if state.is_for_programs:
-        state.show(list(names))
+        state.show(list(section.all()))
         return
-    infos = each(names, lambda name: section.get(name).info)
+    infos = section.details()
+    if infos.missing:
+        state.note(f"cyme: these branches could not be asked: {', '.join(infos.missing)}")
     rows = [instance_row(info) for info in infos]
     state.show_table(
         None, INSTANCE_HEADERS, rows, "there is no instance; cyme -a APP instances add makes one"

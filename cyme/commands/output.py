@@ -163,7 +163,6 @@ def _short(value: Any) -> str:
 def instance_row(info: Mapping[str, Any]) -> list[Any]:
     """An instance in the table of instances."""
     bounds = f"{info.get('min_concurrency')}-{info.get('max_concurrency')}"
-    resources = info.get("resources") or {}
     return [
         info.get("name"),
         info.get("app"),
@@ -171,7 +170,7 @@ def instance_row(info: Mapping[str, Any]) -> list[Any]:
         info.get("branch"),
         info.get("pid"),
         bounds,
-        size(resources.get("rss")),
+        size(info.get("rss")),
         info.get("queues"),
         "; ".join(info.get("problems") or []),
     ]

@@ -61,7 +61,7 @@ def _urgency(info: Mapping[str, Any]) -> int:
 
 
 def _memory(info: Mapping[str, Any]) -> float:
-    return float((info.get("resources") or {}).get("rss") or 0)
+    return float(info.get("rss") or 0)
 
 
 #: What instances can be ordered by.

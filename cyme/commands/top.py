@@ -28,7 +28,7 @@ def look(client: Client, app: str | None) -> Snapshot:
     """
     ids = client.branches.all()
     section = client.instances if app is None else client.app(app).instances
-    names = section.all()
+    instances = section.details()
     apps = client.all() if app is None else [app]
     places = [
         (one, name)
@@ -42,9 +42,9 @@ def look(client: Client, app: str | None) -> Snapshot:
     return Snapshot(
         url=client.url,
         branches=each(ids, client.branch_info),
-        instances=each(names, lambda name: section.get(name).info),
+        instances=instances,
         queues=each(places, count),
-        missing=getattr(names, "missing", []),
+        missing=instances.missing,
     )
 
 

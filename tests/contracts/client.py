@@ -128,6 +128,11 @@ def make_client_tests(fixture: Callable[[TestCase], Any]) -> type:
             self.assertEqual(set(await self.do(lambda _: foo.instances.all())), names)
             self.assertEqual({each.name for each in await self.some(lambda _: foo.instances)}, names)
             self.assertEqual({each.name for each in await self.some(lambda client: client.instances)}, names)
+            glances = {one["name"]: one for one in await self.do(lambda client: client.instances.details())}
+            self.assertEqual(set(glances), names)
+            self.assertEqual((glances["w1"]["app"], glances["w1"]["max_concurrency"]), ("foo", 3))
+            self.assertEqual(await self.do(lambda _: foo.instances.details("running")), [])
+            self.assertEqual(len(await self.do(lambda _: foo.instances.details("disabled"))), 2)
             found = await self.do(lambda client: client.instances["w1"])
             self.assertEqual((found.app, found.info["name"], repr(found)), ("foo", "w1", "<Instance: 'w1'>"))
             self.assertEqual((await self.do(lambda _: found.change(min_concurrency=0)))["min_concurrency"], 0)

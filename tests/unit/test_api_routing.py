@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -211,6 +211,29 @@ class AnswerTests(RoutingCase):
         answer = self.ask("GET", "/foo/instances/")
         self.assertEqual((answer.status, answer.json), (200, ["w1"]))
         self.assertEqual(answer.header("Cyme-Missing"), "branch2, branch3")
+        told: dict[str, Any] = {"rows": [{"name": "w1"}], "silent": ["branch2"]}
+        self.controller.overview.instances = lambda **_: succeed(told)  # type: ignore[method-assign]
+        answer = self.ask("GET", "/foo/instances/?details=yes")
+        self.assertEqual((answer.json, answer.header("Cyme-Missing")), ([{"name": "w1"}], "branch2"))
+
+    def test_details(self) -> None:
+        """A list tells names, or with `details` how each is: of an app or all, in a state, in pages."""
+        for name in ("w1", "w2", "w3"):
+            self.ask("PUT", f"/foo/instances/{name}/", json_body={"is_enabled": name != "w2"})
+        self.ask("PUT", "/bar/")
+        self.assertEqual(self.ask("GET", "/instances/").json, ["w1", "w2", "w3"])
+
+        def names(query: str, app: str = "") -> list[str]:
+            return [one["name"] for one in self.ask("GET", f"{app}/instances/?{query}").json]
+
+        self.assertEqual(names("details=true"), ["w1", "w2", "w3"])
+        self.assertEqual(names("details=true&offset=1&limit=1"), ["w2"])
+        self.assertEqual(names("details=true&state=disabled", "/foo"), ["w2"])
+        self.assertEqual(names("details=true", "/bar"), [])
+        self.assertEqual(self.ask("GET", "/nope/instances/?details=true").status, 404)
+        for query in ("limit=1", "details=no&state=running", "details=true&limit=0", "details=true&state=x"):
+            answer = self.ask("GET", f"/instances/?{query}")
+            self.assertEqual(answer.status, 400, query)
 
     def test_wait(self) -> None:
         """A wait is passed on; `!` means none, and can't be given one."""

@@ -12,8 +12,8 @@ from cyme.commands.output import cell, event_line, sheet, shortened, size, table
 from cyme.commands.screen import ORDERS, Snapshot, View, moved, next_order, screen
 
 INSTANCES = [
-    {"name": "b", "app": "foo", "state": "running", "resources": {"rss": 5 << 20}, "queues": ["q"]},
-    {"name": "a", "app": "foo", "state": "running", "resources": None, "queues": []},
+    {"name": "b", "app": "foo", "state": "running", "rss": 5 << 20, "queues": ["q"]},
+    {"name": "a", "app": "foo", "state": "running", "rss": None, "queues": []},
     {"name": "c", "app": "foo", "state": "backoff", "problems": ["crashed: it ended"], "queues": []},
 ]
 

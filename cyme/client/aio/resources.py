@@ -13,6 +13,7 @@ from cyme.client import calls
 from cyme.client.aio.events import Events, LogFollower
 from cyme.client.aio.tasks import Task
 from cyme.client.resources import name_of
+from cyme.client.wire import Listing
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         AppInfo,
         Autoscale,
         BranchInfo,
+        InstanceGlance,
         InstanceInfo,
         InstanceParameters,
         QueueInfo,
@@ -184,6 +186,18 @@ class Instances:
     async def all(self) -> list[str]:
         """The names, over all branches."""
         return await self._session.call(calls.instances(self.app))
+
+    async def details(self, state: str | None = None) -> Listing[InstanceGlance]:
+        """How all of them are, in short, by name; branches that could not be heard are in `missing`.
+
+        :param state: those in this state alone; `attention` for all that ought to be looked at.
+        """
+        found: Listing[InstanceGlance] = Listing([], [])
+        while True:
+            page = await self._session.call(calls.instance_details(self.app, len(found), state))
+            found.add(page)
+            if len(page) < calls.PAGE:
+                return found
 
     async def get(self, name: str) -> Instance:
         """An instance, with its `info`.
