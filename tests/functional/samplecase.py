@@ -175,7 +175,8 @@ class PageCase(TestCase):
 
     def problem(self, command: Command, status: int, came: str) -> str | None:
         """What is otherwise than the page says, or None."""
-        if command.shown and not matches(command.shown, came):
+        shown = [re.sub(r"\bUUID\b", self.uuid, line) for line in command.shown]
+        if shown and not matches(shown, came):
             return "shown:\n" + "\n".join(command.shown) + f"\ncame (status {status}):\n{shortened(came)}"
         says_status = any(line.startswith("HTTP/1.1 ") for line in command.shown)
         if command.text.startswith("curl ") and not says_status:
