@@ -98,19 +98,11 @@ class PageCase(TestCase):
         :raises AssertionError: with page and line, where something comes that is not as the page says.
         """
         self.set_up_pages()
-        page = pages[0]
         if kind != "embedded":
             self.broker = await deferToThread(lambda: shared_rabbitmq().new_url())
-        first = f"cyme-branch :8001 -i branch1 -D cyme/branch1/ --broker {self.broker or 'embedded'}"
-        if kind in ("embedded", "rabbitmq", "shared", "two-branches"):
-            await self.do(page, Command(1, first + " --node-host one" * (kind == "two-branches"), ()))
-        if kind == "two-branches":
-            labels = "--label gpu=yes --label zone=a --node-host two"
-            second = f"cyme-branch :8002 -i branch2 -D cyme/branch2/ --broker {self.broker} {labels}"
-            await self.do(page, Command(1, second, ()))
-            for port in ("8001", "8002"):
-                members = ('["branch1", "branch2"]',)
-                await self.do(page, Command(1, f"curl http://localhost:{port}/branches/", members))
+        if kind in ("embedded", "rabbitmq", "shared"):
+            first = f"cyme-branch :8001 -i branch1 -D cyme/branch1/ --broker {self.broker or 'embedded'}"
+            await self.do(pages[0], Command(1, first, ()))
         for page in pages:
             for found in read(page):
                 await self.do_part(page, found)
