@@ -31,5 +31,5 @@ def text() -> str:
 def of_processes() -> str:
     """The options of `cyme-branch` alone, about its process."""
     rows = [[literal(f"--{option.name}"), plain(option.help)] for option in PROCESS_OPTIONS]
-    rows += [[literal(f"--{name}"), plain(meaning)] for name, _, meaning in BranchOptions.optFlags]
+    rows += [[literal(f"--{name}"), plain(str(meaning))] for name, _, meaning in BranchOptions.optFlags]
     return table(("Option", "Meaning"), sorted(rows), "20 80")

@@ -80,7 +80,7 @@ class BuildTests(SynchronousTestCase):
     def assert_routes(self) -> None:
         """Every path, with each parameter of its, is in the reference; every link to a route leads there."""
         text = self.text("http")
-        for path, item in openapi.document(all_routes(dict, dict))["paths"].items():
+        for path, item in openapi.document(all_routes(dict))["paths"].items():
             self.assertIn(path, text)
             for method, operation in item.items():
                 self.assertRegex(text, rf"\b{method.upper()}\b")

@@ -194,7 +194,7 @@ class NamesTests(SynchronousTestCase):
     def test_requests(self) -> None:
         """Requests in sentences are such as some route serves."""
         routes: list[tuple[Any, re.Pattern[str]]] = []
-        for route in all_routes(dict, dict):
+        for route in all_routes(dict):
             for path in (*route.paths, *route.asynchronous_paths):
                 pattern = re.sub(r"<\w+>", "[^/]+", path.rstrip("/")) + "/?"
                 routes.append((route, re.compile(pattern)))
