@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import of_brokers
 import of_commands
 import of_http
 import of_metrics
@@ -33,6 +34,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("cyme-problems", _directive(of_problems.text))
     app.add_directive("cyme-options", _directive(of_options.text))
     app.add_directive("cyme-process-options", _directive(of_options.of_processes))
+    app.add_directive("cyme-transports", _directive(of_brokers.usable))
+    app.add_directive("cyme-unusable-transports", _directive(of_brokers.unusable))
     app.add_directive("cyme-commands", _directive(of_commands.text))
     app.add_directive("cyme-common-options", _directive(of_commands.common))
     app.add_directive("cyme-not-run", _directive(of_samples.not_run))

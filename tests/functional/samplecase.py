@@ -104,6 +104,7 @@ class PageCase(TestCase):
             first = f"cyme-branch :8001 -i branch1 -D cyme/branch1/ --broker {self.broker or 'embedded'}"
             await self.do(f"before {pages}", Command(1, first, ()))
         for page in pages:
+            Path(self.folder, "state").unlink(missing_ok=True)
             for found in read(page):
                 await self.do_part(page, found)
 
