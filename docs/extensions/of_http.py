@@ -28,7 +28,7 @@ _METHODS = ("get", "put", "post", "delete")
 
 def document() -> dict[str, Any]:
     """The document as a branch serves it."""
-    return openapi.document(all_routes(dict, dict))
+    return openapi.document(all_routes(dict))
 
 
 def text() -> str:
@@ -131,7 +131,7 @@ def _of(schema: Mapping[str, Any]) -> str:
         return " or ".join(_of(one) for one in schema["anyOf"])
     if "$ref" in schema:
         return "a problem"
-    kind = schema.get("type", "anything")
+    kind: str = schema.get("type", "anything")
     if kind == "array":
         items = schema["items"]
         return "a list of names" if items.get("type") == "string" else f"a list; each {_of(items)}"

@@ -18,9 +18,10 @@ def text() -> str:
         if hasattr(measure, "_labelnames"):
             [family] = measure.describe()
             rows.append(_row(family.name, family.type, tuple(measure._labelnames), family.documentation))
-    return table(("Metric", "Type", "Labels", "Meaning"), sorted(rows), "35 10 20 35")
+    return table(("Metric", "Type", "Meaning, and labels"), sorted(rows), "40 12 48")
 
 
 def _row(name: str, kind: str, labels: tuple[str, ...], meaning: str) -> list[str]:
     suffix = {"counter": "_total", "info": "_info"}.get(kind, "")
-    return [literal(name + suffix), kind, ", ".join(map(literal, labels)), plain(meaning)]
+    by = f" By {', '.join(map(literal, labels))}." if labels else ""
+    return [literal(name + suffix), kind, plain(meaning) + by]

@@ -16,20 +16,20 @@ def text() -> str:
         parts.append(plain(option.help) + "\n")
         facts = []
         if option.short:
-            facts.append(("Short", literal(f"-{option.short}")))
+            facts.append(f"short {literal(f'-{option.short}')}")
         if option.is_flag:
-            facts.append(("Default", "off"))
+            facts.append("default: off")
         elif option.default is not None:
-            facts.append(("Default", literal(option.default)))
-        facts.append(("Environment", literal(option.variable)))
-        facts.append(("In a file", literal(f"{option.name} =")))
-        parts += [f":{name}: {value}" for name, value in facts]
-        parts.append("")
+            facts.append(f"default {literal(option.default)}")
+        facts.append(f"environment {literal(option.variable)}")
+        facts.append(f"in a file {literal(f'{option.name} =')}")
+        line = "; ".join(facts)
+        parts.append(f"{line[0].upper()}{line[1:]}.\n")
     return "\n".join(parts)
 
 
 def of_processes() -> str:
     """The options of `cyme-branch` alone, about its process."""
     rows = [[literal(f"--{option.name}"), plain(option.help)] for option in PROCESS_OPTIONS]
-    rows += [[literal(f"--{name}"), plain(meaning)] for name, _, meaning in BranchOptions.optFlags]
+    rows += [[literal(f"--{name}"), plain(str(meaning))] for name, _, meaning in BranchOptions.optFlags]
     return table(("Option", "Meaning"), sorted(rows), "20 80")

@@ -36,7 +36,8 @@ def _leaves(kind: type[errors.CymeError]) -> Iterator[type[errors.CymeError]]:
 
 def _named(kind: type[errors.CymeError]) -> errors.CymeError:
     """An error of the same name, which need not be told what it is about."""
-    return type(kind.__name__, (errors.CymeError,), {"sentence": lambda self: ""})()
+    named: errors.CymeError = type(kind.__name__, (errors.CymeError,), {"sentence": lambda self: ""})()
+    return named
 
 
 def _words(kind: type[errors.CymeError]) -> str:

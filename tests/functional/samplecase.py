@@ -23,7 +23,7 @@ from tests.functional.branchcase import PROJECT
 from tests.support.branch import BIN, START_TIMEOUT, STOP_TIMEOUT, clean_environment
 from tests.support.guard import kill_all_naming
 from tests.support.guarded import Ended, Guarded
-from tests.support.ports import free_ports
+from tests.support.ports import ports_for_later
 from tests.support.rabbitmq import shared_rabbitmq
 from tests.support.samples import Block, Command, Mark, read
 from tests.support.transcripts import matches, shortened
@@ -72,7 +72,7 @@ class PageCase(TestCase):
         curl = Path(programs, "curl")
         curl.write_text(_CURL.format(curl=shutil.which("curl"), headers=self.headers))
         curl.chmod(0o755)
-        self.ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+        self.ports = dict(zip(PORTS, map(str, ports_for_later(len(PORTS))), strict=True))
         self.broker = ""
         self.uuid = "UUID"
         self.before = 0
@@ -92,26 +92,19 @@ class PageCase(TestCase):
         }
 
     async def do_pages(self, kind: str, *pages: str) -> None:
-        """Start what pages need, and do all that they say, one after the other.
+        """Start what pages need, and do all that they say (if any), one after the other.
 
         :param kind: the setting of all of them.
         :raises AssertionError: with page and line, where something comes that is not as the page says.
         """
         self.set_up_pages()
-        page = pages[0]
         if kind != "embedded":
             self.broker = await deferToThread(lambda: shared_rabbitmq().new_url())
-        first = f"cyme-branch :8001 -i branch1 -D cyme/branch1/ --broker {self.broker or 'embedded'}"
-        if kind in ("embedded", "rabbitmq", "shared", "two-branches"):
-            await self.do(page, Command(1, first + " --node-host one" * (kind == "two-branches"), ()))
-        if kind == "two-branches":
-            labels = "--label gpu=yes --label zone=a --node-host two"
-            second = f"cyme-branch :8002 -i branch2 -D cyme/branch2/ --broker {self.broker} {labels}"
-            await self.do(page, Command(1, second, ()))
-            for port in ("8001", "8002"):
-                members = ('["branch1", "branch2"]',)
-                await self.do(page, Command(1, f"curl http://localhost:{port}/branches/", members))
+        if kind in ("embedded", "rabbitmq", "shared"):
+            first = f"cyme-branch :8001 -i branch1 -D cyme/branch1/ --broker {self.broker or 'embedded'}"
+            await self.do(f"before {pages}", Command(1, first, ()))
         for page in pages:
+            Path(self.folder, "state").unlink(missing_ok=True)
             for found in read(page):
                 await self.do_part(page, found)
 
@@ -175,21 +168,23 @@ class PageCase(TestCase):
 
     def problem(self, command: Command, status: int, came: str) -> str | None:
         """What is otherwise than the page says, or None."""
-        if command.shown and not matches(command.shown, came):
+        shown = [re.sub(r"\bUUID\b", self.uuid, line) for line in command.shown]
+        if shown and not matches(shown, came):
             return "shown:\n" + "\n".join(command.shown) + f"\ncame (status {status}):\n{shortened(came)}"
         says_status = any(line.startswith("HTTP/1.1 ") for line in command.shown)
         if command.text.startswith("curl ") and not says_status:
             answered = self.status()
-            if answered >= 400:
+            if answered is not None and answered >= 400:
                 return f"answered with {answered}: {shortened(came)}"
         if status and " -N " not in command.text:
             return f"ended with {status}: {shortened(came)}"
         return None
 
-    def status(self) -> int:
-        """The status of the last answer."""
-        found = re.findall(r"^HTTP/\S+ (\d+)", Path(self.headers).read_text(), re.MULTILINE)
-        return int(found[-1])
+    def status(self) -> int | None:
+        """The status of the last answer; None where the last request got none."""
+        headers = Path(self.headers)
+        found = re.findall(r"^HTTP/\S+ (\d+)", headers.read_text() if headers.exists() else "", re.MULTILINE)
+        return int(found[-1]) if found else None
 
     def shell(self, command: str) -> list[str]:
         state = os.path.join(self.folder, "state")
@@ -199,6 +194,7 @@ class PageCase(TestCase):
         """Run a command; its exit status and output. Blocks."""
         if " -N " in text:
             text = text.replace("curl ", f"curl --max-time {STREAMED_FOR} ", 1)
+        Path(self.headers).unlink(missing_ok=True)
         done = subprocess.run(
             self.shell(text),
             env=self.environment,

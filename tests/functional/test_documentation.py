@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.api import openapi
 from cyme.api.site import all_routes
+from cyme.commands.main import main
 from cyme.exits import Reason
 from cyme.metrics.collecting import Known, families
 from cyme.settings import OPTIONS
@@ -22,6 +25,18 @@ from tests.support.sources import TOP
 
 #: Seconds that building may take; it takes about five on an idle machine.
 BUILD = 180.0
+
+
+def commands(words: str, group: click.Group) -> Iterator[str]:
+    """Every command, and every option of it, that its help tells of."""
+    for name, command in group.commands.items():
+        if not command.hidden:
+            yield f"{words} {name}"
+            for one in command.params:
+                if isinstance(one, click.Option) and not one.hidden:
+                    yield one.opts[-1]
+            if isinstance(command, click.Group):
+                yield from commands(f"{words} {name}", command)
 
 
 class BuildTests(SynchronousTestCase):
@@ -48,6 +63,7 @@ class BuildTests(SynchronousTestCase):
         self.assert_routes()
         self.assert_in("options", (f"--{option.name}" for option in OPTIONS))
         self.assert_in("options", (option.variable for option in OPTIONS))
+        self.assert_in("commands", commands("cyme", main))
         self.assert_in("metrics", (family.name for family in families(Known(branch="", version=""))))
         self.assert_in("reasons", (reason.value for reason in Reason))
         self.assert_nothing_from_elsewhere()
@@ -64,7 +80,7 @@ class BuildTests(SynchronousTestCase):
     def assert_routes(self) -> None:
         """Every path, with each parameter of its, is in the reference; every link to a route leads there."""
         text = self.text("http")
-        for path, item in openapi.document(all_routes(dict, dict))["paths"].items():
+        for path, item in openapi.document(all_routes(dict))["paths"].items():
             self.assertIn(path, text)
             for method, operation in item.items():
                 self.assertRegex(text, rf"\b{method.upper()}\b")

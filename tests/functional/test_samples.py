@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
+import textwrap
 from typing import Any
 
 from tests.functional.samplecase import PageCase
-from tests.support.samples import pages, setting, setting_of
+from tests.support.samples import Block, Mark, pages, parse, setting, setting_of
 
 
 class PagesTests(PageCase):
@@ -33,17 +33,16 @@ for _page in pages():
         setattr(PagesTests, _name, _test_of(_page))
 
 
-BROKEN = """.. samples: embedded
-
-.. code-block:: console
-
-   $ curl -i http://localhost:8001/ping/
-   HTTP/1.1 200 OK
-   ...
-   $ echo fine
-   fine
-   {command}
-"""
+#: What a page may say that is not so: its lines, and how that fails.
+BROKEN = (
+    ("$ curl -i http://localhost:8001/ping/\nHTTP/1.1 404 Not Found\n...", "HTTP/1.1 200 OK"),
+    ("$ curl http://localhost:8001/foo/", "answered with 404"),
+    ("$ curl http://localhost:8001/ping/\nnothing like it", "pong"),
+    ("$ curl http://localhost:8002/ping/", "ended with 7"),
+    ("$ CYME_URL=http://localhost:8001 cyme apps get foo", "ended with 4"),
+    ("$ cyme-branch :8002 -D cyme/branch1/", "holds the root folder"),
+    ("$ echo $?\n5", "came (status 0)"),
+)
 
 
 class BrokenPagesTests(PageCase):
@@ -51,33 +50,31 @@ class BrokenPagesTests(PageCase):
 
     looked_at_for = 0.0
 
-    async def fails(self, *lines: str) -> str:
-        """Do a page that has these lines at its end; how that fails."""
-        path = self.mktemp()
-        text = BROKEN.format(command="\n   ".join(lines))
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        page = os.path.abspath(path)
-        try:
-            await self.do_pages("embedded", page)
-        except self.failureException as failure:
-            self.assertIn(f"{page}:10: $ ", str(failure))
-            return str(failure)
-        self.fail(f"the page was done: {lines}")
+    async def test_broken(self) -> None:
+        """What is otherwise than a page says fails, and names the page and the line."""
+        await self.do_pages("embedded")
+        for number, (lines, said) in enumerate(BROKEN, 10):
+            block = Block(
+                page="page",
+                line=1,
+                language="console",
+                options={},
+                begins=number,
+                text=f"$ true\n{lines}",
+                reason=None,
+            )
+            with self.assertRaises(self.failureException) as caught:
+                await self.do_part("page", block)
+            self.assertIn(f"page:{number + 1}: $ ", str(caught.exception))
+            self.assertIn(said, str(caught.exception))
 
-    async def test_status(self) -> None:
-        """A request that is answered with another status than is shown fails by page and line."""
-        said = await self.fails("$ curl -i http://localhost:8001/ping/", "HTTP/1.1 404 Not Found", "...")
-        self.assertIn("HTTP/1.1 200 OK", said)
-
-    async def test_error(self) -> None:
-        """A request that is refused, of which nothing is shown, fails by page and line."""
-        self.assertIn("answered with 404", await self.fails("$ curl http://localhost:8001/foo/"))
-
-    async def test_command(self) -> None:
-        """A command that fails, and is not asked for its status, fails by page and line."""
-        self.assertIn("ended with 4", await self.fails("$ CYME_URL=http://localhost:8001 cyme apps get foo"))
-
-    async def test_branch(self) -> None:
-        """A branch that does not start fails by page and line."""
-        self.assertIn("holds the root folder", await self.fails("$ cyme-branch :8002 -D cyme/branch1/"))
+    async def test_prints(self) -> None:
+        """Python that prints something else than a page says fails, and names the page and the line."""
+        self.set_up_pages()
+        source = "import sys\n\nprint(sys.argv is None)\n"
+        [block] = parse("page", ".. code-block:: python\n\n" + textwrap.indent(source, "   "))
+        await self.do_part("page", block)
+        await self.do_part("page", Mark("page", 7, "prints", "False"))
+        with self.assertRaises(self.failureException) as caught:
+            await self.do_part("page", Mark("page", 8, "prints", "True"))
+        self.assertIn("page:8", str(caught.exception))

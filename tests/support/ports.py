@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 
@@ -15,3 +16,20 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
+
+
+def ports_for_later(count: int) -> list[int]:
+    """Ports that were free a moment ago, and that the kernel gives to nobody who does not name them."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        least = int(file.read().split()[0])
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(10_000, max(least, 20_000))
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found

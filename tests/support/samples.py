@@ -14,7 +14,7 @@ from attrs import frozen
 from tests.support.sources import TOP
 
 #: What may run before a page begins.
-SETTINGS = ("none", "own", "embedded", "rabbitmq", "shared", "two-branches")
+SETTINGS = ("none", "own", "embedded", "rabbitmq", "shared")
 #: Comments that mean something.
 _MARK = re.compile(r"( *)\.\. (?P<word>samples|before|prints|not run): (?P<text>.+)")
 _BLOCK = re.compile(r"(?P<indent> *)\.\. code-block:: (?P<language>\S+)")

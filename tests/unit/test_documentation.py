@@ -16,6 +16,8 @@ from cyme.api.queueing import METHODS
 from cyme.api.site import all_routes
 from cyme.cli import BranchOptions, ListOptions, TokenOptions
 from cyme.commands.main import main
+from cyme.controller.cordoning import TRANSITIONS
+from cyme.declarations import App, Instance, Queue
 from cyme.settings import OPTIONS, from_file
 from tests.support.samples import BadPage, Block, blocks, pages, parse, read, setting
 from tests.support.sources import TOP
@@ -191,10 +193,21 @@ class NamesTests(SynchronousTestCase):
                 wrong += [f"{where}: {text}" for word in words if word not in known]
         self.assertEqual(wrong, [])
 
+    def test_events(self) -> None:
+        """Every kind of event is explained."""
+        sources = "".join(path.read_text(encoding="utf-8") for path in (TOP / "cyme").rglob("*.py"))
+        kinds = set(re.findall(r"record\(\s*\"([a-z-]+)\"", sources)) | {"broker-away", "lost"}
+        kinds |= {kind for _, kind in TRANSITIONS.values()}
+        for what in (App, Queue, Instance):
+            kinds |= {f"{what.kind}-{how}" for how in ("created", "changed", "deleted")}
+        self.assertLess({"started", "branch-drained", "broker-back"}, kinds)
+        text = text_of("docs/guides/events.rst")
+        self.assertEqual([kind for kind in sorted(kinds) if f"``{kind}``" not in text], [])
+
     def test_requests(self) -> None:
         """Requests in sentences are such as some route serves."""
         routes: list[tuple[Any, re.Pattern[str]]] = []
-        for route in all_routes(dict, dict):
+        for route in all_routes(dict):
             for path in (*route.paths, *route.asynchronous_paths):
                 pattern = re.sub(r"<\w+>", "[^/]+", path.rstrip("/")) + "/?"
                 routes.append((route, re.compile(pattern)))
