@@ -33,7 +33,7 @@ PORTS = ("8001", "8002", "8443")
 #: Seconds that a command may take.
 WITHIN = 120.0
 #: Seconds after which a stream of events has shown what it has.
-STREAMED_FOR = 1.0
+STREAMED_FOR = 2.0
 
 #: curl as the pages have it, which leaves the headers of the answer where they are found again.
 _CURL = """#!/bin/sh
@@ -58,7 +58,7 @@ class PageCase(TestCase):
 
     timeout = 240
     #: Seconds for which what is only looked at may still be otherwise than it is shown.
-    looked_at_for = 20.0
+    looked_at_for = 45.0
 
     def set_up_pages(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="cyme-sample-")
