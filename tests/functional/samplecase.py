@@ -26,6 +26,7 @@ from tests.support.guarded import Ended, Guarded
 from tests.support.ports import ports_for_later
 from tests.support.rabbitmq import shared_rabbitmq
 from tests.support.samples import Block, Command, Mark, read
+from tests.support.sources import TOP
 from tests.support.transcripts import matches, shortened
 
 #: The ports of the pages.
@@ -98,7 +99,7 @@ class PageCase(TestCase):
         :raises AssertionError: with page and line, where something comes that is not as the page says.
         """
         self.set_up_pages()
-        if kind != "embedded":
+        if kind in ("rabbitmq", "shared") or any("amqp://" in (TOP / page).read_text() for page in pages):
             self.broker = await deferToThread(lambda: shared_rabbitmq().new_url())
         if kind in ("embedded", "rabbitmq", "shared"):
             first = f"cyme-branch :8001 -i branch1 -D cyme/branch1/ --broker {self.broker or 'embedded'}"
