@@ -26,6 +26,7 @@ from tests.support.guarded import Ended, Guarded
 from tests.support.ports import ports_for_later
 from tests.support.rabbitmq import shared_rabbitmq
 from tests.support.samples import Block, Command, Mark, read
+from tests.support.sources import TOP
 from tests.support.transcripts import matches, shortened
 
 #: The ports of the pages.
@@ -33,7 +34,7 @@ PORTS = ("8001", "8002", "8443")
 #: Seconds that a command may take.
 WITHIN = 120.0
 #: Seconds after which a stream of events has shown what it has.
-STREAMED_FOR = 1.0
+STREAMED_FOR = 2.0
 
 #: curl as the pages have it, which leaves the headers of the answer where they are found again.
 _CURL = """#!/bin/sh
@@ -58,7 +59,7 @@ class PageCase(TestCase):
 
     timeout = 240
     #: Seconds for which what is only looked at may still be otherwise than it is shown.
-    looked_at_for = 20.0
+    looked_at_for = 45.0
 
     def set_up_pages(self) -> None:
         self.folder = tempfile.mkdtemp(prefix="cyme-sample-")
@@ -98,7 +99,7 @@ class PageCase(TestCase):
         :raises AssertionError: with page and line, where something comes that is not as the page says.
         """
         self.set_up_pages()
-        if kind != "embedded":
+        if kind in ("rabbitmq", "shared") or any("amqp://" in (TOP / page).read_text() for page in pages):
             self.broker = await deferToThread(lambda: shared_rabbitmq().new_url())
         if kind in ("embedded", "rabbitmq", "shared"):
             first = f"cyme-branch :8001 -i branch1 -D cyme/branch1/ --broker {self.broker or 'embedded'}"

@@ -29,8 +29,8 @@ NAMES["uuid"] = "00000000-0000-8000-8000-000000000000"
 PRINCIPALS = [Principal(f"{scope.word}-{app}", scope, app) for scope in Scope for app in (None, "foo", "bar")]
 #: A queued request to each of its spellings.
 QUEUEING = ("/foo/queue/tasks/http://example.org/", "/foo/queue/http://example.org/")
-#: What needs what, as the README tells it. A route that is not here needs `read` to look and `admin`
-#: to change something.
+#: What needs what, as docs/operations/security.rst tells it. A route that is not here needs `read` to
+#: look and `admin` to change something.
 OPERATE = {
     "restart the worker of an instance warmly",
     "have the worker of an instance run",

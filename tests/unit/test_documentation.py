@@ -13,6 +13,7 @@ import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
 from cyme.api.queueing import METHODS
+from cyme.api.routing import roots_of
 from cyme.api.site import all_routes
 from cyme.cli import BranchOptions, ListOptions, TokenOptions
 from cyme.commands.main import main
@@ -207,9 +208,11 @@ class NamesTests(SynchronousTestCase):
     def test_requests(self) -> None:
         """Requests in sentences are such as some route serves."""
         routes: list[tuple[Any, re.Pattern[str]]] = []
+        roots = "|".join(map(re.escape, roots_of(all_routes(dict))))
         for route in all_routes(dict):
             for path in (*route.paths, *route.asynchronous_paths):
-                pattern = re.sub(r"<\w+>", "[^/]+", path.rstrip("/")) + "/?"
+                pattern = path.rstrip("/").replace("<app>", rf"(?!({roots})(/|$))[^/]+")
+                pattern = re.sub(r"<\w+>", "[^/]+", pattern) + "/?"
                 routes.append((route, re.compile(pattern)))
         wrong = []
         for page in pages():
