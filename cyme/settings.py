@@ -143,9 +143,10 @@ OPTIONS: tuple[Option, ...] = (
         "b",
         None,
         readers.broker,
-        "URL of the default broker, for the workers of apps that name none (any URL that Celery takes), or"
-        " 'embedded' for a private Redis in the root folder. Without it, the broker that the root folder"
-        " remembers; in a new folder the one at --probe-broker if it answers, else 'embedded'.",
+        "URL of the default broker, for the workers of apps that name none (RabbitMQ, Redis, or another"
+        " that Celery's remote control works on), or 'embedded' for a private Redis in the root folder."
+        " Without it, the broker that the root folder remembers; in a new folder the one at --probe-broker"
+        " if it answers, else 'embedded'.",
     ),
     Option(
         "probe-broker",

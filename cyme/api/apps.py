@@ -23,7 +23,7 @@ START_PARAMETERS = (
         description="the broker's virtual host",
         aliases=("vhost",),
     ),
-    Parameter(name="broker", kind=Text(), description="the broker as a URL, any that Celery takes"),
+    Parameter(name="broker", kind=Text(), description="the broker as a URL, as Celery has them"),
     Parameter(name="celery_app", kind=Text(), description="the Celery app, as `celery -A` takes it"),
     Parameter(name="pool", kind=Text(255), description="the pool, as `celery worker -P` takes it"),
     Parameter(

@@ -168,7 +168,7 @@ class Rollout(TypedDict, total=False):
 class StartParameters(TypedDict, total=False):
     """How workers are started: of an app for all of its instances, of an instance for itself.
 
-    `broker` is any URL that Celery takes, and stands in place of the five before it; `max_memory` is a number
+    `broker` is a URL as Celery has them, and stands in place of the five before it; `max_memory` is a number
     of bytes, or text such as `1.5G`; `max_age` and `stall_timeout` are in seconds, 0 for no limit.
     """
 
