@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 # How many tests run side by side; each job has a RabbitMQ of its own.
-JOBS ?= 3
+JOBS ?= 4
 TESTS ?= tests
 # Of `make chaos`: seconds, the seed (none: a random one), the longest outage of the broker in seconds.
 SECONDS ?= 600

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
@@ -40,10 +41,12 @@ class Pacer:
     """A thread that sleeps, adds up by how much it woke too late, and sees what the reactor is at.
 
     :param limit: seconds after which it looks where the watched thread is.
+    :param processor_time: tells the seconds of it that the process has taken.
     """
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, processor_time: Callable[[], float] = time.process_time) -> None:
         self._limit = limit
+        self._processor_time = processor_time
         # Lateness so far, and when it is to wake next: replaced together, read by another thread.
         self._pace = (0.0, math.inf)
         self._watched = 0
@@ -64,7 +67,7 @@ class Pacer:
 
     def late(self) -> float:
         """The seconds that all its wakings together were late, the one that is due included."""
-        self._seen_at, self._cpu_at = time.monotonic(), time.process_time()
+        self._seen_at, self._cpu_at = time.monotonic(), self._processor_time()
         late, due = self._pace
         return late + max(0.0, self._seen_at - due)
 
@@ -92,7 +95,7 @@ class Pacer:
 
     def _is_idle(self, now: float) -> bool:
         """Whether no thread of the process has run for most of the time."""
-        return time.process_time() - self._cpu_at < (now - self._seen_at) / 2
+        return self._processor_time() - self._cpu_at < (now - self._seen_at) / 2
 
 
 class StallWatch(Service):
