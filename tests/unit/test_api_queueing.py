@@ -110,7 +110,8 @@ class RequestTests(QueueingCase):
             self.assertFalse(names & {"injected", "content-length", "transfer-encoding", "connection"}, sent)
             values = [value for one in queued for _, value in one["headers"]]
             self.assertFalse([value for value in values if set(value) & set("\r\n\x00\x0b")], (sent, answer))
-            if sent[0] == "Cyme-Forward-X":
+            # A bare CR Twisted refuses; before 26.10 it made it a space, which is as good.
+            if sent[0] == "Cyme-Forward-X" and "\r" not in sent[1]:
                 self.assertEqual((answer.status, queued), (400, []), sent)
 
     def test_options(self) -> None:
