@@ -38,7 +38,8 @@ run: $(VENV)/.installed
 
 test: lint rabbitmq postgresql promtool chromium systemd
 	@echo "== trial"
-	$(VENV)/bin/trial --jobs=$(JOBS) --reporter=bwverbose $(TESTS)
+# Hundreds of branches and workers are started: what they import is compiled once, not each time.
+	env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/trial --jobs=$(JOBS) --reporter=bwverbose $(TESTS)
 
 unit: $(VENV)/.installed-for-tests
 	$(VENV)/bin/trial tests.unit
