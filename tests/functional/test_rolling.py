@@ -52,6 +52,15 @@ class RollingTests:
         found = await self.ask("GET", "/events/", params={"limit": "1000"})
         return [event for event in found if event["kind"] in kinds]
 
+    def said_of(self: Any, task_ids: list[str]) -> list[str]:
+        """What the workers' logs say of tasks."""
+        lines = [
+            f"{name}: {line}"
+            for name in NAMES
+            for line in Path(self.branch.root, name, "worker.log").read_text().splitlines()
+        ]
+        return [line for line in lines if any(task_id in line for task_id in task_ids)]
+
     def starts(self: Any, name: str) -> int:
         """How often a worker came up, by its log."""
         log = Path(self.branch.root, name, "worker.log").read_text()
@@ -60,15 +69,15 @@ class RollingTests:
     async def test_under_load(self: Any) -> None:
         """Of three workers under load two are never down at once, and no task is lost."""
         before = await self.fleet("proj.celery:app")
-        sent: list[str] = []
+        sent: dict[str, str] = {}
 
         async def load() -> None:
             app = self.celery()
             while True:
                 path = self.path(f"task{len(sent)}")
                 arguments = {"args": (path, "done"), "queue": "tasks", "ignore_result": True}
-                await deferToThread(app.send_task, "proj.celery.leave", **arguments)
-                sent.append(path)
+                task = await deferToThread(app.send_task, "proj.celery.leave", **arguments)
+                sent[path] = task.id
                 await deferLater(reactor, 0.02)
 
         stream = Deferred.fromCoroutine(load())
@@ -88,7 +97,13 @@ class RollingTests:
             (down.add if event["kind"] == "stopping" else down.remove)(event["instance"])
             self.assertLessEqual(len(down), 1, event)
         self.assertGreater(len(sent), 10)
-        await eventually(lambda: all(Path(path).exists() for path in sent), 60.0, "all tasks")
+
+        async def done() -> bool:
+            missing = [task_id for path, task_id in sent.items() if not Path(path).exists()]
+            self.assertEqual(missing, [], self.said_of(missing))
+            return True
+
+        await eventually(done, 60.0, "all tasks")
 
     async def test_broken_app(self: Any) -> None:
         """A broken application costs one worker: the restart halts, says why, and can be begun anew."""
