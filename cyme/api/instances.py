@@ -12,7 +12,7 @@ from cyme.api.apps import START_PARAMETERS
 from cyme.api.parameters import Flag, Labels, Names, OneOf, Parameter, Seconds, Text, Whole
 from cyme.api.routing import DELETE, READ, WRITE, Route
 from cyme.errors import InvalidParameter
-from cyme.planning import State
+from cyme.planning import ATTENTION, State
 
 #: More processes than one machine runs; the bound keeps nonsense out of the database.
 MOST_CONCURRENCY = 10_000
@@ -22,9 +22,6 @@ MOST_WAIT = 600.0
 
 #: The longest deadline of a drain: a week.
 MOST_DEADLINE = 7 * 24 * 3600.0
-
-#: In place of a state: those that a person ought to look at.
-ATTENTION = "attention"
 
 _WAIT = Parameter(
     name="wait", kind=Seconds(MOST_WAIT), description="how long to wait for the effect before answering"

@@ -20,6 +20,7 @@ from cyme.controller.parameters import whole
 from cyme.controller.statuses import Statuses
 from cyme.controller.trends import KINDS, STEP, Key, Trends, merged
 from cyme.errors import BusAway, InvalidParameter, NoSuchApp, NoSuchTask
+from cyme.planning import ATTENTION
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -37,8 +38,6 @@ LIMIT_MOST = 1000
 WITHIN = 3.0
 #: Seconds for which what was merged from all branches holds, and how many different questions are kept.
 FRESH, KEPT = 5.0, 200
-#: In place of a state: those that a person ought to look at.
-ATTENTION = "attention"
 
 
 class OverviewActor:

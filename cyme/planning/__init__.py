@@ -12,7 +12,7 @@ from cyme.planning.history import BLANK, History, after_exit, broker_returned, f
 from cyme.planning.judging import plan, silence, stall, state_of
 from cyme.planning.policy import Policy
 from cyme.planning.seen import SILENT, Exit, Heard, Observed, Process, Progress, QueueCount
-from cyme.planning.states import Phase, State
+from cyme.planning.states import ATTENTION, Phase, State
 from cyme.planning.steps import (
     AddConsumer,
     CancelConsumer,
@@ -26,6 +26,7 @@ from cyme.planning.steps import (
 from cyme.planning.wanted import GROWING_POOLS, ConsumedQueue, Desired, consumed
 
 __all__ = [
+    "ATTENTION",
     "AddConsumer",
     "BLANK",
     "CancelConsumer",

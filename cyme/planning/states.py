@@ -19,6 +19,10 @@ class State(str, Enum):
     LOST = "lost"
 
 
+#: In place of a state, in a list: those that a person ought to look at.
+ATTENTION = "attention"
+
+
 class Phase(str, Enum):
     """Where a worker process is in its life, as far as its own branch knows."""
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+#: The transports by which RabbitMQ is spoken to.
+AMQP = frozenset({"amqp", "amqps", "pyamqp"})
+
 
 @frozen(kw_only=True)
 class Clock:

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 
-from cyme.commands.doctor.facts import BrokerFacts, Facts, FolderFacts
+from cyme.commands.doctor.facts import AMQP, BrokerFacts, Facts, FolderFacts
 from cyme.commands.output import size
 
 #: Seconds of skew between branches that are worth a warning, and that are a problem.
@@ -27,7 +27,6 @@ FILES_BASE, FILES_EACH = 256, 8
 #: The oldest releases of brokers that are known to do.
 RABBITMQ_LEAST, REDIS_LEAST = (3, 8), (5, 0)
 
-_AMQP = frozenset({"amqp", "amqps", "pyamqp"})
 _GROWING = frozenset({"prefork", "processes", "gevent", "eventlet"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -156,7 +155,7 @@ def _brokers(facts: Facts) -> Iterator[Finding]:
                 "start it, or correct its URL; where only the branches reach it, run cyme doctor there",
             )
             continue
-        rules = _rabbitmq if broker.transport in _AMQP else _redis
+        rules = _rabbitmq if broker.transport in AMQP else _redis
         found = list(rules(broker, subject))
         yield from found
         if not found:
@@ -229,7 +228,7 @@ def _settings(
     subject: str, info: Mapping[str, Any], broker: Mapping[str, Any], facts: Facts
 ) -> Iterator[Finding]:
     text = f"{info.get('extra_config') or ''} {info.get('arguments') or ''}".lower().replace("-", "_")
-    is_amqp = broker.get("transport") in _AMQP
+    is_amqp = broker.get("transport") in AMQP
     if re.search(r"(control|event)_queue_exclusive=(false|0|no)", text) and is_amqp:
         yield Finding(
             "problem",

@@ -17,7 +17,7 @@ from cyme import __version__
 from cyme.client import Client, calls, errors
 from cyme.client.synchronous import Urllib3Transport
 from cyme.commands.context import each
-from cyme.commands.doctor.facts import BrokerFacts, Clock, Facts, FolderFacts
+from cyme.commands.doctor.facts import AMQP, BrokerFacts, Clock, Facts, FolderFacts
 
 #: Seconds that another branch, or a broker, has to answer.
 ANSWER_WITHIN = 3.0
@@ -132,7 +132,7 @@ def ask_broker(url: str) -> BrokerFacts:
     # Here, since it takes a moment, and only the doctor needs it.
     from kombu import Connection
 
-    is_redis, is_amqp = transport in ("redis", "rediss", "sentinel"), transport in ("amqp", "amqps", "pyamqp")
+    is_redis, is_amqp = transport in ("redis", "rediss", "sentinel"), transport in AMQP
     alarms: list[str] = []
     options: dict[str, Any] = {}
     if is_redis:
