@@ -23,6 +23,10 @@ SHOP = "from celery import Celery\napp = Celery('shop')\n"
 class RollingTests:
     """What holds on every broker."""
 
+    #: Celery takes thirty seconds for some warm stops, and on Redis a worker that is killed meanwhile
+    #: loses a message (`bench/warm_stops.py`).
+    options = ("--sup-interval", "2", "--warm-timeout", "60")
+
     async def fleet(self: Any, celery_app: str) -> dict[str, int]:
         """Three instances that consume from one queue; their pids."""
         await self.ask("PUT", "/foo/", 201, form={"celery_app": celery_app})
@@ -81,9 +85,9 @@ class RollingTests:
                 await deferLater(reactor, 0.02)
 
         stream = Deferred.fromCoroutine(load())
-        rollout = await self.ask("POST", "/foo/restart/", params={"wait": "50"})
+        await self.ask("POST", "/!/foo/restart/", 202)
+        await self.until(130.0, state="finished", done=[*NAMES])
         stream.addErrback(lambda failure: failure.trap(CancelledError)).cancel()
-        self.assertEqual((rollout["state"], rollout["done"]), ("finished", [*NAMES]), rollout)
         after = await self.pids()
         self.assertFalse(set(after.values()) & set(before.values()))
 
