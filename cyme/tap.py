@@ -24,7 +24,7 @@ from cyme.broker_choice import amqp_answers
 from cyme.brokers import AMQP, redacted, transport_of
 from cyme.embedded import EmbeddedRedis, find_server
 from cyme.errors import CannotStart, InvalidParameter
-from cyme.garbage import put_aside
+from cyme.garbage import put_aside, uncollected
 from cyme.logs import Log, escaped
 from cyme.options import Options
 from cyme.rootfolder import RootFolder
@@ -89,9 +89,10 @@ def make_branch(reactor: Any, settings: Settings, *, logs_itself: bool) -> Branc
 
     def assemble(branch_id: str, broker: str, readiness: Readiness) -> Parts:
         token_file.load()
-        return _assemble(
-            reactor, settings, root.path, launcher, host, vitals, token_file, branch_id, broker, readiness
-        )
+        with uncollected():
+            return _assemble(
+                reactor, settings, root.path, launcher, host, vitals, token_file, branch_id, broker, readiness
+            )
 
     def heed_signals(hurry: Callable[[], None]) -> None:
         reread = None

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import DictLoader, Environment, PackageLoader, StrictUndefined
 
 from cyme import __version__
 from cyme.admin import formats, plots
@@ -81,12 +81,17 @@ class Renderer:
     def __init__(self, files: Files) -> None:
         self.files = files
         environment = Environment(
-            loader=PackageLoader("cyme.admin"),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
+        )
+        # All are read now: a request shall not have to wait for the disk. Each is compiled when it is first
+        # wanted: all of them are a tenth of a branch's start, and few branches are looked at.
+        package = PackageLoader("cyme.admin")
+        environment.loader = DictLoader(
+            {name: package.get_source(environment, name)[0] for name in package.list_templates()}
         )
         for name in ("size", "number", "duration", "listed", "kind", "detail", "clock_time", "iso"):
             environment.filters[name] = getattr(formats, name)
@@ -102,9 +107,6 @@ class Renderer:
             cyme_version=__version__,
         )
         self._environment = environment
-        # All now: a request shall not have to wait for the disk.
-        for name in environment.list_templates():
-            environment.get_template(name)
 
     def render(
         self,

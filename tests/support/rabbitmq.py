@@ -95,7 +95,7 @@ class RabbitMQ:
         for name, text in (("environment", ""), ("plugins", "[].\n"), ("rabbitmq.conf", self._conf)):
             with open(os.path.join(folder, name), "w") as file:
                 file.write(text)
-        loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
+        loopback = "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
         self._environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RABBITMQ_")},
             "HOME": home,
