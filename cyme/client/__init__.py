@@ -74,7 +74,7 @@ class Client:
 
     It is the collection of all apps, too: iterable, `client["foo"]`, `del client["foo"]`.
 
-    :param url: of a branch.
+    :param url: of a branch; `unix:PATH` is a Unix socket.
     :param token: sent as `Authorization: Bearer`.
     :param timeout: seconds for each attempt of a request, beside what the branch is asked to wait.
     :param retry: when requests that change nothing are tried again.

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import urllib3
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from cyme import __version__
 from cyme.client.errors import MalformedAnswer, TimedOut, Unreachable
 from cyme.client.retrying import Retry
-from cyme.client.wire import Answer, Call, Request, checked_token, checked_url, problem_of, shown
+from cyme.client.wire import (
+    NO_HOST,
+    Answer,
+    Call,
+    Request,
+    checked_token,
+    checked_url,
+    problem_of,
+    shown,
+    socket_of,
+)
 
 T = TypeVar("T")
 
@@ -57,10 +69,27 @@ def headers_of(request: Request, token: str | None) -> list[tuple[str, str]]:
     return headers
 
 
+def unix_pool(path: str) -> urllib3.HTTPConnectionPool:
+    """Connections to a server on a Unix socket.
+
+    :param path: of the socket.
+    """
+
+    class Connection(HTTPConnection):
+        def connect(self) -> None:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(path)
+
+    pool = urllib3.HTTPConnectionPool(NO_HOST, maxsize=KEPT, retries=False)
+    pool.ConnectionCls = Connection
+    return pool
+
+
 class Urllib3Transport:
     """Sends requests to one branch over connections that are kept.
 
-    :param url: of the branch.
+    :param url: of the branch; `unix:PATH` is a Unix socket.
     :param token: sent as `Authorization: Bearer`.
     :param ca_file: certificates that the branch's may be signed by; the system's without it.
     """
@@ -68,8 +97,14 @@ class Urllib3Transport:
     def __init__(self, url: str, token: str | None = None, ca_file: str | None = None) -> None:
         self._url = url
         self._token = checked_token(token)
-        more: dict[str, Any] = {} if ca_file is None else {"ca_certs": ca_file}
-        self._pool = urllib3.PoolManager(maxsize=KEPT, retries=False, **more)
+        self._pool: urllib3.PoolManager | urllib3.HTTPConnectionPool
+        if (path := socket_of(url)) is not None:
+            self._pool = pool = unix_pool(path)
+            self._base, self._close = "", pool.close
+        else:
+            more: dict[str, Any] = {} if ca_file is None else {"ca_certs": ca_file}
+            self._pool = manager = urllib3.PoolManager(maxsize=KEPT, retries=False, **more)
+            self._base, self._close = url, manager.clear
 
     def send(self, request: Request, timeout: float) -> Answer:
         end = time.monotonic() + timeout
@@ -92,7 +127,7 @@ class Urllib3Transport:
         try:
             response = self._pool.request(
                 request.method,
-                self._url + request.target,
+                self._base + request.target,
                 headers=headers,
                 body=request.body,
                 timeout=urllib3.Timeout(connect=min(timeout, CONNECT_WITHIN), read=timeout),
@@ -123,7 +158,7 @@ class Urllib3Transport:
                 response.close()
 
     def close(self) -> None:
-        self._pool.clear()
+        self._close()
 
     def _late(self, request: Request, timeout: float) -> TimedOut:
         return TimedOut(request.method, shown(self._url, request), f"no answer within {timeout:g} s")

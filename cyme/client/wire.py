@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 #: How much of an answer that is no JSON an error repeats, in characters.
 QUOTED = 200
+#: The host in the URLs and headers of requests over a Unix socket, where there is none.
+NO_HOST = "localhost"
+_UNIX = "unix:"
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
 
@@ -133,20 +136,31 @@ def problem_of(answer: Answer, request: Request, url: str) -> Problem | Malforme
 
 def shown(url: str, request: Request) -> str:
     """The URL of a request for people: without its query, which may hold secrets."""
+    if socket_of(url) is not None:
+        return f"{url} {request.path}"
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}{request.path}"
 
 
+def socket_of(url: str) -> str | None:
+    """The path of the Unix socket that the URL of a branch names; None when it names a host."""
+    return url[len(_UNIX) :] if url.startswith(_UNIX) else None
+
+
 def checked_url(url: str) -> str:
-    """The URL of a branch without a slash at its end.
+    """The URL of a branch without a slash at its end; `unix:PATH` stays as it is.
 
     :raises ValueError: when it is none.
     """
+    socket = socket_of(url)
+    if socket:
+        return url
     text = url if "://" in url else f"http://{url}"
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is not the URL of a branch, like http://localhost:8000")
+    is_http = parts.scheme in ("http", "https") and parts.hostname
+    if socket is not None or not is_http or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not the URL of a branch, like http://localhost:8000 or unix:PATH")
     return text.rstrip("/")
 
 

@@ -160,7 +160,12 @@ def common(function: F) -> F:
     for option in reversed(
         [
             click.option(
-                "-u", "--url", "cyme_url", callback=_keep("url"), help="URL of a branch [CYME_URL].", **hidden
+                "-u",
+                "--url",
+                "cyme_url",
+                callback=_keep("url"),
+                help="URL of a branch; unix:PATH is a Unix socket [CYME_URL].",
+                **hidden,
             ),
             click.option(
                 "-a", "--app", "cyme_app", callback=_keep("app"), help="Name of an app [CYME_APP].", **hidden

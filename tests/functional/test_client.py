@@ -146,3 +146,37 @@ class AsyncClientTests(LiveTests, ClientCase):
         client = AsyncClient(reactor, url or self.branch.url, **options)
         self.addCleanup(lambda: Deferred.fromCoroutine(client.close()))
         return Awaiting(client)
+
+
+class UnixSocketTests(OnEmbedded, BranchTestCase):
+    """A branch on a Unix socket."""
+
+    def make_branch(self, *options: str, **arguments: Any) -> Any:
+        return super().make_branch(*options, http=f"unix:{self.path('http.sock')}", **arguments)
+
+    def drivers(self, url: str) -> list[Any]:
+        client, twin = Client(url, retry=NO_RETRY), AsyncClient(reactor, url, retry=NO_RETRY)
+        self.addCleanup(client.close)
+        self.addCleanup(lambda: Deferred.fromCoroutine(twin.close()))
+        return [Waiting(client, deferToThread), Awaiting(twin)]
+
+    async def test_reached(self) -> None:
+        """Both clients ask, change and follow events over it, by the URL that the branch itself tells."""
+        url = f"unix:{self.path('http.sock')}"
+        self.assertEqual(self.branch.url, url)
+        for name, driver in zip("ab", self.drivers(url), strict=True):
+            self.assertEqual(await driver.do(lambda client: client.ping()), "pong")
+            foo = await driver.do(lambda client, name=name: client.add(f"foo-{name}"))
+            await driver.do(lambda _, foo=foo: foo.queues.add("tasks"))
+            self.assertEqual(await driver.do(lambda _, foo=foo: foo.queues.all()), ["tasks"])
+            [created] = await driver.some(lambda client: client.events.follow(since=0), 1)
+            self.assertEqual(created["kind"], "app-created")
+
+    async def test_unreachable(self) -> None:
+        """Where there is none, the error tells the path and the reason."""
+        url = f"unix:{self.path('none.sock')}"
+        for driver in self.drivers(url):
+            with self.assertRaises(errors.Unreachable) as caught:
+                await driver.do(lambda client: client.ping())
+            self.assertIn(f"GET {url} /ping/: ", str(caught.exception))
+            self.assertIn("No such file", str(caught.exception))

@@ -18,7 +18,7 @@ from tests.support.guarded import Ended, Guarded
 from tests.support.http import Client
 
 #: The line by which a branch says that everything is up.
-READY = re.compile(r"\[READY\] branch (?P<id>\S+) at (?P<url>http\S+) \(pid (?P<pid>\d+)\)")
+READY = re.compile(r"\[READY\] branch (?P<id>\S+) at (?P<url>(?:http|unix:)\S+) \(pid (?P<pid>\d+)\)")
 
 #: Seconds that a branch may take to start; it takes about one on an idle machine.
 START_TIMEOUT = 60.0

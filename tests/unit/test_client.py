@@ -188,10 +188,11 @@ class WireTests(SynchronousTestCase):
     """Requests as they are built."""
 
     def test_url(self) -> None:
-        """A branch's URL may lack the scheme, and may have a path."""
+        """A branch's URL may lack the scheme, may have a path, and may be a Unix socket."""
         self.assertEqual(checked_url("localhost:8000"), "http://localhost:8000")
         self.assertEqual(checked_url("https://h/cyme/"), "https://h/cyme")
-        for wrong in ("", "ftp://h", "http://", "http://h/?a=b", "http://h/#x"):
+        self.assertEqual(checked_url("unix:/run/cyme/branch.sock"), "unix:/run/cyme/branch.sock")
+        for wrong in ("", "unix:", "ftp://h", "http://", "http://h/?a=b", "http://h/#x"):
             self.assertRaises(ValueError, checked_url, wrong)
 
     def test_token(self) -> None:

@@ -41,7 +41,7 @@ class AsyncClient:
     It is the collection of all apps, too: `async for app in client`, `await client["foo"]`.
 
     :param reactor: runs timers and connections.
-    :param url: of a branch.
+    :param url: of a branch; `unix:PATH` is a Unix socket.
     :param token: sent as `Authorization: Bearer`.
     :param timeout: seconds for each attempt of a request, beside what the branch is asked to wait.
     :param retry: when requests that change nothing are tried again.

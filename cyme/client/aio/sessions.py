@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -22,11 +23,23 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 
 from cyme.client.errors import MalformedAnswer, TimedOut, Unreachable
 from cyme.client.retrying import Retry
 from cyme.client.synchronous import ANSWER_MOST, CONNECT_WITHIN, headers_of
-from cyme.client.wire import Answer, Call, Request, checked_token, checked_url, problem_of, shown
+from cyme.client.wire import (
+    NO_HOST,
+    Answer,
+    Call,
+    Request,
+    checked_token,
+    checked_url,
+    problem_of,
+    shown,
+    socket_of,
+)
 
 T = TypeVar("T")
 
@@ -48,10 +61,26 @@ class Transport(Protocol):
     async def close(self) -> None: ...
 
 
+@implementer(IAgentEndpointFactory)
+class UnixEndpoints:
+    """Connects to a server on a Unix socket, whatever the host is.
+
+    :param path: of the socket.
+    """
+
+    def __init__(self, reactor: Any, path: str) -> None:
+        self._reactor = reactor
+        self._path = path
+
+    def endpointForURI(self, uri: object) -> UNIXClientEndpoint:
+        return UNIXClientEndpoint(self._reactor, self._path, timeout=CONNECT_WITHIN)
+
+
 class TreqTransport:
     """Sends requests to one branch over connections that are kept.
 
     :param reactor: runs timers and connections.
+    :param url: of the branch; `unix:PATH` is a Unix socket.
     """
 
     def __init__(self, reactor: Any, url: str, token: str | None = None, ca_file: str | None = None) -> None:
@@ -62,7 +91,12 @@ class TreqTransport:
         self._pool.maxPersistentPerHost = KEPT
         # What is tried again is decided by `Retry`, and by that alone.
         self._pool.retryAutomatically = False
-        agent = Agent(reactor, _policy(ca_file), connectTimeout=CONNECT_WITHIN, pool=self._pool)
+        if (path := socket_of(url)) is not None:
+            self._base = f"http://{NO_HOST}"
+            agent = Agent.usingEndpointFactory(reactor, UnixEndpoints(reactor, path), self._pool)
+        else:
+            self._base = url
+            agent = Agent(reactor, _policy(ca_file), connectTimeout=CONNECT_WITHIN, pool=self._pool)
         self._http = HTTPClient(agent)
 
     async def send(self, request: Request, timeout: float) -> Answer:
@@ -90,7 +124,7 @@ class TreqTransport:
             sent.addRawHeader(name.encode("utf-8"), value.encode("utf-8"))
         return await self._http.request(
             request.method,
-            EncodedURL.from_text(self._url + request.target),
+            EncodedURL.from_text(self._base + request.target),
             headers=sent,
             data=request.body,
             allow_redirects=False,
