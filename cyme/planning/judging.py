@@ -18,7 +18,7 @@ from cyme.planning.steps import (
     Step,
     Stop,
 )
-from cyme.planning.wanted import ConsumedQueue, Desired
+from cyme.planning.wanted import GROWING_POOLS, ConsumedQueue, Desired
 
 
 def plan(
@@ -58,6 +58,9 @@ def plan(
     if problem is not None:
         cause = observed.ailment or Reason.UNRESPONSIVE
         return (Stop(name, problem, failed=True, cause=cause, drains=False),)
+    if observed.ailment is Reason.CONSUMER_TIMEOUT and _has_no_pool(desired, observed):
+        hangs = "its tasks have ended since the consumer time-out, and it has not"
+        return (Stop(name, hangs, failed=True, cause=observed.ailment, drains=False, dumps=True),)
     stalled = stall(desired, observed, now, policy)
     if stalled is not None:
         return (Stop(name, stalled, failed=True, cause=Reason.STALLED, drains=False, dumps=True),)
@@ -100,6 +103,14 @@ def silence(process: Process, observed: Observed, now: float, policy: Policy) ->
     elif observed.heard.missed >= policy.misses:
         return f"unresponsive: {observed.heard.missed} questions in a row without an answer"
     return None
+
+
+def _has_no_pool(desired: Desired, observed: Observed) -> bool:
+    """Whether a worker that ails runs no task: its pool is one of processes, and none of them is left."""
+    measured = observed.resources
+    if desired.pool not in GROWING_POOLS or measured is None:
+        return False
+    return measured.processes == 1 and measured.at > observed.ailing_since
 
 
 def stall(desired: Desired, observed: Observed, now: float, policy: Policy) -> str | None:

@@ -222,6 +222,8 @@ class Checks:
             if not self._unread:
                 self._log.error("{{Supervisor}} {problem}; going on with what is known", problem=str(problem))
             self._unread = True
+        except CancelledError:
+            raise
         except Exception:
             self._log.failure("{{Supervisor}} the database can't be read; going on with what is known")
         else:

@@ -283,7 +283,9 @@ class ConsumerTimeoutTests(ExitsTestCase):
         await self.file("task.ended")
         after = await self.until_replaced(before["pid"])
         [end] = await self.ends()
-        self.assertEqual((end["reason"], end["status"]), ("consumer-timeout", 1))
+        # Celery's status, or none: now and then it waits for ever for the broker to say that its channel is
+        # closed (py-amqp asks without a time-out), and is killed then.
+        self.assertEqual((end["reason"], end["status"] in (1, None)), ("consumer-timeout", True))
         self.assertEqual(after["last_exit"]["reason"], "consumer-timeout")
 
     def checks(self) -> int:

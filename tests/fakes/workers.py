@@ -27,6 +27,7 @@ class FakeWorkers:
     :ivar process_states: worker name -> the letter of its state; those that are not here sleep.
     :ivar stacks: worker name -> what it prints; without an entry it prints nothing.
     :ivar rss: worker name -> its resident memory in bytes; 50 MiB for those that are not there.
+    :ivar without_pool: workers of which only the main process is left.
     :ivar unmeasurable: the error that `resources` fails with, or None.
     :ivar measured: how often `resources` was asked for.
     :ivar refuse: the error that `start` raises, or None.
@@ -50,6 +51,7 @@ class FakeWorkers:
         self.process_states: dict[str, str] = {}
         self.stacks: dict[str, str] = {}
         self.rss: dict[str, int] = {}
+        self.without_pool: set[str] = set()
         self.unmeasurable: Exception | None = None
         self.measured = 0
         self.refuse: OSError | None = None
@@ -146,7 +148,13 @@ class FakeWorkers:
         now = self._clock.seconds()
         return succeed(
             {
-                name: Resources(rss=self.rss.get(name, 50 << 20), cpu_seconds=1.0, at=now)
+                name: Resources(
+                    rss=self.rss.get(name, 50 << 20),
+                    cpu_seconds=1.0,
+                    # Its main process, and one of its pool.
+                    processes=1 if name in self.without_pool else 2,
+                    at=now,
+                )
                 for name in self._living
             }
         )

@@ -453,6 +453,25 @@ class ConsumerTimeoutTests(SynchronousTestCase):
         """What a user asks for is done all the same."""
         self.assertEqual(steps(desired(is_enabled=False), self.seen()), [Stop("w1", "disabled")])
 
+    def alone(self, wanted: Desired, *, processes: int = 1, at: float = NOW + 1) -> Observed:
+        """Its processes are counted, after it was found to ail."""
+        measured = Resources(rss=1 << 20, cpu_seconds=1.0, processes=processes, at=at)
+        return self.seen(resources=measured, process=process(fingerprint=wanted.fingerprint))
+
+    def test_hangs(self) -> None:
+        """One whose pool is gone runs no task: if it has not ended then, it is stopped at once."""
+        [step] = steps(desired(), self.alone(desired()), now=NOW + 2)
+        self.assertEqual((step.failed, step.cause, step.dumps), (True, Reason.CONSUMER_TIMEOUT, True))
+        self.assertIn("its tasks have ended", step.reason)
+
+    def test_may_run_tasks(self) -> None:
+        """It is left alone while its pool lives or was not counted, and where the main process runs tasks."""
+        self.assertEqual(steps(desired(), self.alone(desired(), processes=2), now=NOW + 2), [])
+        self.assertEqual(steps(desired(), self.alone(desired(), at=NOW - 1), now=NOW + 2), [])
+        for pool in ("solo", "threads"):
+            wanted = desired(pool=pool)
+            self.assertEqual(steps(wanted, self.alone(wanted), now=NOW + 2), [])
+
 
 class AdoptedTests(SynchronousTestCase):
     """A worker that is older than the branch."""

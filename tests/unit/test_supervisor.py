@@ -156,6 +156,20 @@ class SignsTests(SupervisorTestCase):
         self.turn(1.0)
         self.assertEqual(self.supervisor.signs(), {})
 
+    def test_stopped_meanwhile(self) -> None:
+        """A full check that waits for the database when the branch is stopped ends there, without a word."""
+        self.start()
+        self.turn(1.0)
+        self.patch(self.catalogue, "refresh", Deferred)
+        self.supervisor.wake()
+        folders: list[Any] = []
+        self.patch(self.workers, "folders", folders.append)
+        logged: list[Any] = []
+        self.patch(Checks, "_log", Logger(observer=logged.append))
+        self.supervisor.stopService()
+        self.turn(1.0)
+        self.assertEqual((folders, logged), ([], []))
+
     def test_loop(self) -> None:
         """A loop that ended is told."""
         self.start()
@@ -487,6 +501,21 @@ class EndingTests(SupervisorTestCase):
         self.remote.unmute("w1@host")
         self.turn(2)
         self.assertEqual((self.state(), self.status()["problems"]), ("running", []))
+
+    def test_consumer_timeout_hangs(self) -> None:
+        """When its tasks have ended and it has not, it is replaced, and its stacks are kept."""
+        self.start()
+        self.run_instance()
+        self.remote.mute("w1@host")
+        self.workers.lines["w1"] = (TIMED_OUT,)
+        self.workers.stacks["w1"] = "it waits for its broker"
+        self.turn(INTERVAL * 2)
+        self.workers.without_pool.add("w1")
+        self.turn(INTERVAL)
+        self.assertEqual(self.workers.stopped, ["w1"])
+        self.assertIn("dumped", [event.kind for event in self.events.recorded])
+        self.workers.end("w1", signal=9)
+        self.assertEqual(self.status()["last_exit"]["reason"], "consumer-timeout")
 
     def test_consumer_timeout_without_end(self) -> None:
         """When its tasks never end it is stopped after its grace, for that reason."""

@@ -24,7 +24,7 @@ class SamplingTests(SupervisorTestCase):
         self.assertIsNone(self.status()["resources"])
         self.turn(10.0)
         found = self.status()["resources"]
-        self.assertEqual((found["rss"], found["processes"]), (50 * MIB, 1))
+        self.assertEqual((found["rss"], found["processes"]), (50 * MIB, 2))
         self.assertLessEqual(self.clock.seconds() - found["at"], 10.0)
         self.workers.end("w1", signal=9)
         self.assertIsNone(self.status()["resources"])
