@@ -333,7 +333,7 @@ def _assemble(
                 token_file,
                 access,
             ),
-            Renderer(Files()),
+            Renderer(Files(), threads.run),
             lambda: secrets.token_hex(16),
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -14,6 +14,7 @@ from cyme.admin import formats, plots
 from cyme.admin.static import Files
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.web.server import Request
 
     from cyme.admin.flashes import Flash
@@ -73,13 +74,20 @@ def safe(wanted: str) -> str:
 
 
 class Renderer:
-    """Renders the templates of the package.
+    """Renders the templates of the package, once they are compiled.
+
+    That is not done before somebody looks at a page: it would be a tenth of a branch's start, and few
+    branches are looked at. It is done in a thread, since it takes two tenths of a second.
 
     :param files: what pages need besides.
+    :param in_thread: runs a function in another thread, see `cyme.threads.Threads.run`.
+    :ivar is_compiled: whether `render` may be called.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, in_thread: Callable[[Callable[[], Any]], Deferred[Any]]) -> None:
         self.files = files
+        self.is_compiled = False
+        self._in_thread = in_thread
         environment = Environment(
             autoescape=True,
             undefined=StrictUndefined,
@@ -87,8 +95,7 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        # All are read now: a request shall not have to wait for the disk. Each is compiled when it is first
-        # wanted: all of them are a tenth of a branch's start, and few branches are looked at.
+        # Read now: the package may be upgraded under a branch that runs.
         package = PackageLoader("cyme.admin")
         environment.loader = DictLoader(
             {name: package.get_source(environment, name)[0] for name in package.list_templates()}
@@ -107,6 +114,15 @@ class Renderer:
             cyme_version=__version__,
         )
         self._environment = environment
+
+    def compile(self) -> Deferred[Any]:
+        """Fire once all templates are compiled; may be called again meanwhile."""
+        return self._in_thread(self._thd_compile)
+
+    def _thd_compile(self) -> None:
+        for name in self._environment.list_templates():
+            self._environment.get_template(name)
+        self.is_compiled = True
 
     def render(
         self,

@@ -192,7 +192,12 @@ class Pages:
         request.responseHeaders.setRawHeaders("Content-Length", ["0"])
         return b""
 
-    def _page(self, request: Request, page: Page, visitor: Visitor | None) -> bytes:
+    def _page(self, request: Request, page: Page, visitor: Visitor | None) -> bytes | Deferred[bytes]:
+        if self._renderer.is_compiled:
+            return self._render(request, page, visitor)
+        return self._renderer.compile().addCallback(lambda _: self._render(request, page, visitor))
+
+    def _render(self, request: Request, page: Page, visitor: Visitor | None) -> bytes:
         return self._renderer.render(
             request,
             page.template,
@@ -251,16 +256,16 @@ class Pages:
         form = self._form(request, None)
         wanted = "".join(form.get("next", ()))
 
-        def tried(is_let_in: bool) -> bytes:
+        def tried(is_let_in: bool) -> bytes | Deferred[bytes]:
             if is_let_in:
                 return self._redirect(request, Redirect(safe(wanted)))
             return refused("There is no such token.")
 
-        def refused(problem: str) -> bytes:
+        def refused(problem: str) -> bytes | Deferred[bytes]:
             values = {"next": wanted, "problem": problem, "onward": None}
             return self._page(request, Page("login.html", values, 403), None)
 
-        def failed(failure: Failure) -> bytes:
+        def failed(failure: Failure) -> bytes | Deferred[bytes]:
             failure.trap(CymeError)
             return refused(str(failure.value))
 

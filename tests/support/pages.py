@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,7 +27,7 @@ NOW = 1_800_000_000.0
 
 
 #: It holds nothing that changes, and takes a while to make.
-RENDERER = Renderer(Files())
+RENDERER = Renderer(Files(), maybeDeferred)
 
 
 class FakeBrowser:

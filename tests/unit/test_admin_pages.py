@@ -10,9 +10,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from cyme.admin.actions import ACTIONS
+from cyme.admin.rendering import Renderer
+from cyme.admin.static import Files
 from cyme.declarations import Instance
 from cyme.errors import BrokerAway
 from cyme.queued import TaskError, TaskState
+from tests.support import pages
 from tests.support.httpmemory import Connection, request
 from tests.support.memorybranch import memory_branch
 from tests.support.pages import NOW, PagesCase
@@ -63,6 +66,28 @@ class ShowTests(PageCase):
         self.assertIn("The one instance runs.", text)
         self.assertIn("of 1 app with 2 queues", text)
         self.assertIn("instance created", text)
+
+    def test_first_look(self) -> None:
+        """Nothing is compiled before somebody looks; who does waits for a thread and holds nobody up."""
+        threads: list[tuple[Any, Deferred[Any]]] = []
+
+        def in_thread(function: Any) -> Deferred[Any]:
+            threads.append((function, Deferred()))
+            return threads[-1][1]
+
+        self.patch(pages, "RENDERER", Renderer(Files(), in_thread))
+        self.open(self.clock, self.branch.controller)
+        self.assertEqual((self.api("GET", "/ping/"), threads), ({"ok": "pong"}, []))
+        first, second = Connection(self.site), Connection(self.site)
+        for connection in (first, second):
+            connection.request("GET", "/admin/")
+        self.assertEqual((first.received(), len(threads)), (b"", 2))
+        for function, fired in threads:
+            fired.callback(function())
+        for connection in (first, second):
+            self.assertEqual(connection.response("GET").status, 200)
+        self.assertIn("The one instance runs.", self.page("/admin/"))
+        self.assertEqual(len(threads), 2)
 
     def test_every_page(self) -> None:
         """Every page is there, with and without its slash, and none shows a password or has inline code."""
