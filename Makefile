@@ -6,6 +6,10 @@ ARGS ?=
 # How many tests run side by side; each job has a RabbitMQ of its own.
 JOBS ?= 4
 TESTS ?= tests
+# Where tests have their folders. Dozens of databases and brokers that wait for one disk hold each other up,
+# so it is memory where there is much of it.
+TMP ?= $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 6000000 {print $$6}' | \
+    while read -r shm; do grep -q " $$shm .*noexec" /proc/mounts || { [ -w "$$shm" ] && echo "$$shm"; }; done)
 # Of `make chaos`: seconds, the seed (none: a random one), the longest outage of the broker in seconds.
 SECONDS ?= 600
 SEED ?=
@@ -30,6 +34,7 @@ help:
 	@echo "PYTHON=...   the Python to use, 3.10 or later (now: $(PYTHON))"
 	@echo "TESTS=...    what 'make test' runs, e.g. tests.functional.test_packaging (now: $(TESTS))"
 	@echo "JOBS=...     tests run side by side (now: $(JOBS))"
+	@echo "TMP=...      where tests have their folders; in memory where there is enough (now: $(or $(TMP),/tmp))"
 	@echo "SECONDS=... SEED=... OUTAGE=...  of make chaos: how long, what at random (printed at its start),"
 	@echo "             the broker's longest outage (now: SECONDS=$(SECONDS) OUTAGE=$(OUTAGE))"
 
@@ -39,7 +44,7 @@ run: $(VENV)/.installed
 test: lint rabbitmq postgresql promtool chromium systemd
 	@echo "== trial"
 # Hundreds of branches and workers are started: what they import is compiled once, not each time.
-	env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/trial --jobs=$(JOBS) --reporter=bwverbose $(TESTS)
+	env -u PYTHONDONTWRITEBYTECODE $(if $(TMP),TMPDIR=$(TMP)) $(VENV)/bin/trial --jobs=$(JOBS) --reporter=bwverbose $(TESTS)
 
 unit: $(VENV)/.installed-for-tests
 	$(VENV)/bin/trial tests.unit

@@ -82,6 +82,8 @@ def server_arguments(folder: str, socket: str) -> tuple[str, ...]:
         "unixsocketperm": "700",
         "daemonize": "no",
         "appendonly": "yes",
+        # With `everysec` Redis answers up to two seconds before it writes, while an fsync takes long.
+        "appendfsync": "always",
         "aof-load-truncated": "yes",
         "save": "",
         "loglevel": "notice",

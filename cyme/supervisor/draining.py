@@ -8,8 +8,8 @@ and it is asked what runs until all that ran at that moment has ended. What it h
 meanwhile; waiting for that as well could take many times as long as one task, so TERM comes then:
 it lets running tasks end and gives reserved ones back to the broker.
 
-A worker that does not answer gets TERM at once: it may be a solo worker in the middle of a task,
-and nothing is lost by it but the account of its progress.
+A worker that leaves a question unanswered twice gets TERM: it may be a solo worker in the middle of a
+task, and nothing is lost by it but the account of its progress.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from cyme.supervisor.tracking import Tracked
     from cyme.supervisor.world import Target
 
+#: How often a question is asked until it is answered: a machine or a broker may be busy for a moment.
+ATTEMPTS = 2
 #: Seconds between two questions about what runs: short ones first, since most tasks are short.
 FIRST_LOOK = 0.05
 LONGEST_LOOK = 1.0
@@ -98,10 +100,11 @@ class Drainer:
         return self._remote.ask(target.broker, command, [target.node], arguments, timeout=ANSWER_TIMEOUT)
 
     async def _ask(self, target: Target, command: str) -> Any:
-        answers = await self._send(target, command)
-        if target.node not in answers:
-            raise NoAnswer(f"no answer to {command} within {ANSWER_TIMEOUT:g} s")
-        return answers[target.node]
+        for _ in range(ATTEMPTS):
+            answers = await self._send(target, command)
+            if target.node in answers:
+                return answers[target.node]
+        raise NoAnswer(f"no answer to {command} within {ANSWER_TIMEOUT:g} s, {ATTEMPTS} times")
 
     def _seconds_left(self, tracked: Tracked) -> float:
         draining = tracked.draining

@@ -102,10 +102,25 @@ class DrainTests(SupervisorTestCase):
         self.assertEqual([one.generation for one in self.workers.started], [0, 1])
 
     def test_silent(self) -> None:
-        """A worker that does not answer gets TERM after one question."""
+        """A worker that does not answer gets TERM after it was asked twice."""
         self.remote.mute("w1@host")
         self.drain()
         self.turn(3.5)
+        self.assertEqual(self.workers.stopped, [])
+        self.turn(3.0)
+        self.assertEqual(self.workers.stopped, ["w1"])
+
+    def test_one_lost_answer(self) -> None:
+        """A worker that leaves one question unanswered is drained all the same."""
+        self.node.running = {"a": 1.0}
+        self.remote.mute("w1@host")
+        self.drain()
+        self.turn(1.0)
+        self.remote.unmute("w1@host")
+        self.turn(3.0)
+        self.assertEqual((self.state(), self.workers.stopped), ("stopping", []))
+        self.node.running.clear()
+        self.turn(LONGEST_LOOK)
         self.assertEqual(self.workers.stopped, ["w1"])
 
     def test_broker_away(self) -> None:

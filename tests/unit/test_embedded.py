@@ -188,6 +188,7 @@ class EmbeddedRedisTests(SynchronousTestCase):
             {"port": "0", "unixsocket": "/f/s", "unixsocketperm": "700", "dir": "/f"},
         )
         self.assertEqual((options["--appendonly"], options["--aof-load-truncated"]), ("yes", "yes"))
+        self.assertEqual(options["--appendfsync"], "always")
         self.assertEqual((options["--save"], options["--daemonize"]), ("", "no"))
 
     def test_prepare(self) -> None:

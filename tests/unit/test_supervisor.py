@@ -371,7 +371,7 @@ class LifeTests(SupervisorTestCase):
         self.workers.leave_running(desired)
         self.delete("w1")
         self.start()
-        self.turn(3.5)
+        self.turn(6.5)
         self.assertEqual(self.workers.processes()["w1"].phase, Phase.STOPPING)
 
 
